@@ -1,0 +1,1 @@
+"""From a decision to the alert document that a person reads."""

@@ -1,0 +1,57 @@
+"""Logs: one event a line, a constant name plus fields; JSON for machines, text for a terminal. Never payloads, never secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import TextIO
+
+# Attributes every LogRecord has; whatever else it carries was given by us as a field of the event.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time", "level", "logger", "event", …fields}` on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One JSON object; an exception becomes its class and message, with the traceback in `trace`."""
+        entry = {"time": _stamp(record), "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+        entry |= _fields(record)
+        if record.exc_info:
+            entry["trace"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:00 info  event  key=value …` for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a traceback follows on lines of its own."""
+        fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
+        line = f"{_stamp(record)[11:19]} {record.levelname.lower():<7} {record.getMessage()}  {fields}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def configure_logs(level: str, log_format: str, stream: TextIO | None = None) -> None:
+    """Sends all logs to one stream (stderr by default).
+
+    kafka-python is held at WARNING: its INFO lines are about its own connections, ours are about the service.
+    """
+    stream = stream or sys.stderr
+    text = log_format == "text" or (log_format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("kafka").setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,134 @@
+"""The feature schema: which fields of a record are features, of what kind, in what order.
+
+Read from `features.toml`; written by `ganwatch init`. It never looks at data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from monitor.documents import describe_problem, read_toml
+from monitor.errors import ConfigError
+
+Kind = Literal["numeric", "categorical", "boolean"]
+Missing = Literal["impute", "reject"]
+FieldPath = Annotated[str, Field(min_length=1, pattern=r"^[^.\s]([^.]*[^.\s])?(\.[^.\s]([^.]*[^.\s])?)*$")]
+
+
+class Feature(BaseModel):
+    """One field of a record that the model sees.
+
+    Attributes:
+        name: the field; a dotted path (`card.country`) reaches into nested objects.
+        kind: `numeric` (float64), `categorical` (text, whole number or boolean, compared as text) or `boolean`.
+        missing: `impute` replaces a missing or null value by what training found typical, `reject` makes the record a
+            dead letter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: FieldPath
+    kind: Kind
+    missing: Missing = "impute"
+
+
+class Timestamp(BaseModel):
+    """The field that says when the event happened.
+
+    Attributes:
+        field: dotted path of the field.
+        format: `iso8601` text, or seconds or milliseconds since 1970-01-01 UTC.
+        timezone: IANA zone of ISO stamps that carry none; such stamps are refused without it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field: FieldPath
+    format: Literal["iso8601", "epoch_s", "epoch_ms"] = "iso8601"
+    timezone: str | None = None
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, timezone: str | None) -> str | None:
+        if timezone is not None:
+            try:
+                ZoneInfo(timezone)
+            except (KeyError, ValueError, OSError) as error:
+                raise ValueError(f"unknown time zone {timezone!r}; use an IANA name such as 'Europe/Berlin'") from error
+        return timezone
+
+
+class Schema(BaseModel):
+    """Name, bookkeeping fields and features, in the order of the feature matrix.
+
+    Attributes:
+        name: also the name of the model in the registry.
+        id: field that identifies a record for people; copied into alerts, never a feature.
+        key: field that names the entity (card, host, machine); copied into alerts, never a feature.
+        timestamp: when the event happened; copied into alerts, used to split training data by time.
+        features: at least one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    id: FieldPath | None = None
+    key: FieldPath | None = None
+    timestamp: Timestamp | None = None
+    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _paths_do_not_collide(self) -> Self:
+        seen: set[str] = set()
+        for name in self.feature_names:
+            if name in seen:
+                raise ValueError(f"feature {name!r} is listed twice")
+            seen.add(name)
+        for name in sorted(seen):
+            parents = [".".join(name.split(".")[:depth]) for depth in range(1, name.count(".") + 1)]
+            collision = next((parent for parent in parents if parent in seen), None)
+            if collision:
+                raise ValueError(f"feature {name!r} lies inside feature {collision!r}; keep one of them")
+        return self
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names in the order of the features."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that changes a score: names, kinds, order and missing policy of the features."""
+        canonical = json.dumps([feature.model_dump() for feature in self.features], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def of_kind(self, kind: Kind) -> tuple[str, ...]:
+        """Names of the features of one kind, in order."""
+        return tuple(feature.name for feature in self.features if feature.kind == kind)
+
+    @classmethod
+    def from_mapping(cls, mapping: object, where: str) -> Schema:
+        """Validates a parsed document.
+
+        Raises:
+            ConfigError: with every problem found, each with its place in the document.
+        """
+        try:
+            return cls.model_validate(mapping)
+        except ValidationError as error:
+            raise ConfigError(where, [describe_problem(problem) for problem in error.errors()]) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Schema:
+        """Reads `features.toml`.
+
+        Raises:
+            ConfigError: the file is missing, is not TOML, or does not describe a schema.
+        """
+        return cls.from_mapping(read_toml(path, fix="`ganwatch init --from FILE` writes one"), str(path))

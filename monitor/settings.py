@@ -1,0 +1,153 @@
+"""Settings of the daemon: one typed object from a TOML file, `GANWATCH_…` variables and flags, in rising priority."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from monitor.documents import describe_problem, read_toml
+from monitor.errors import ConfigError
+
+ENV_PREFIX = "GANWATCH_"
+# Variables of this prefix that belong to others: tests and benchmarks find their data sets through GANWATCH_DATA.
+_NOT_SETTINGS = frozenset({"GANWATCH_DATA", "GANWATCH_CONFIG"})
+_SECRETS = frozenset({"sasl_password", "ssl_password"})
+# What SIGHUP may change in a running daemon: decisions, never connections or the model.
+RELOADABLE = ("target_alert_rate", "threshold", "attribution_top_k", "alert_payload", "max_invalid_ratio", "log_level")
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+
+class Settings(BaseModel):
+    """All settings, with their defaults. Durations are seconds, sizes are bytes or rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Kafka
+    bootstrap_servers: str = Field("localhost:9092", description="host:port of one or more brokers, comma-separated")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="how to talk to the brokers")
+    ssl_cafile: str | None = Field(None, description="PEM file of the authority that signed the brokers' certificates")
+    ssl_certfile: str | None = Field(None, description="PEM file of the client certificate")
+    ssl_keyfile: str | None = Field(None, description="PEM file of the client key")
+    ssl_password: SecretStr | None = Field(None, description="password of the client key")
+    ssl_check_hostname: bool = Field(True, description="the certificate must name the host")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="with SASL_PLAINTEXT or SASL_SSL")
+    sasl_username: str | None = Field(None, description="SASL user")
+    sasl_password: SecretStr | None = Field(None, description="SASL password; best given as GANWATCH_SASL_PASSWORD")
+    kafka_api_version: str | None = Field(None, pattern=r"^\d+\.\d+(\.\d+)?$", description="protocol version; asked from the broker by default")
+    group_id: str = Field("ganwatch", min_length=1, description="consumer group; replicas of one monitor share it")
+    group_instance_id: str | None = Field(None, description="static member name, stable over restarts, unique per replica")
+    session_timeout_s: Seconds = Field(45.0, description="the group gives a silent replica's partitions away after this")
+    max_poll_interval_s: Seconds = Field(300.0, description="the same for a replica that no longer polls")
+    fetch_max_bytes: int = Field(16 * 2**20, ge=1024, description="the most one fetch answer may hold")
+    broker_timeout_s: Seconds = Field(10.0, description="at start: the longest wait for a broker")
+    broker_give_up_s: Seconds | None = Field(None, description="later: end with exit code 5 after waiting this long; never by default")
+
+    # Topics
+    features_topic: Topic = Field("features", description="JSON records to score")
+    alerts_topic: Topic = Field("alerts", description="where alerts go")
+    dead_letters_topic: Topic = Field("dead-letters", description="where records go that cannot be scored")
+    create_topics: bool = Field(False, description="create missing topics at start")
+    new_topic_partitions: int = Field(1, ge=1, description="partitions of a topic created by create_topics")
+    new_topic_replication: int = Field(-1, ge=-1, description="its replication factor; -1 takes the broker's default")
+    start_from: Literal["earliest", "latest"] = Field("earliest", description="where a group without offsets begins")
+    on_offset_lost: Literal["earliest", "latest", "fail"] = Field("earliest", description="when the committed offset no longer exists")
+    compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="of alerts and dead letters")
+
+    # Micro-batches
+    max_rows: int = Field(4096, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
+    max_wait_s: Seconds = Field(0.05, description="or this long after its first record")
+    queue_batches: int = Field(2, ge=1, le=64, description="closed micro-batches that may wait for the scorer")
+
+    # Model
+    schema_path: str = Field("features.toml", description="the feature schema")
+    registry: str = Field("registry", description="folder or fsspec URL that holds the models")
+    model: str | None = Field(None, description="name of the model; the schema's name by default")
+    model_version: str | None = Field(None, description="pin one version; the champion by default")
+
+    # Decision
+    target_alert_rate: float = Field(0.001, gt=0, lt=1, description="expected share of normal records that are flagged")
+    threshold: float | None = Field(None, ge=0, le=100, description="cut on the 0-100 score; replaces target_alert_rate")
+    attribution_top_k: int = Field(5, ge=1, le=100, description="features named in an alert")
+    alert_payload: bool = Field(True, description="alerts carry the record itself")
+
+    # Bad input
+    max_invalid_ratio: float = Field(0.2, gt=0, le=1, description="stop with exit code 3 above this share of invalid records")
+    invalid_window_rows: int = Field(1000, ge=10, le=10_000_000, description="the last records it is measured on")
+    max_record_bytes: int = Field(4 * 2**20, ge=64, description="a larger record is a dead letter")
+
+    # HTTP and logs
+    http_host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    http_port: int = Field(9464, ge=0, le=65535, description="its port; 0 takes a free one")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON lines elsewhere")
+    shutdown_timeout_s: Seconds = Field(8.0, description="on SIGTERM: the longest wait for what is in flight")
+
+    @model_validator(mode="after")
+    def _sasl_is_complete(self) -> Self:
+        if self.security_protocol.startswith("SASL"):
+            absent = [name for name in ("sasl_mechanism", "sasl_username", "sasl_password") if getattr(self, name) is None]
+            if absent:
+                raise ValueError(f"security_protocol {self.security_protocol} needs {', '.join(absent)}")
+        elif self.sasl_mechanism is not None:
+            raise ValueError(f"sasl_mechanism is set, but security_protocol is {self.security_protocol}; use SASL_SSL or SASL_PLAINTEXT")
+        return self
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Self:
+        topics = [self.features_topic, self.alerts_topic, self.dead_letters_topic]
+        if len(set(topics)) < len(topics):
+            raise ValueError(f"features_topic, alerts_topic and dead_letters_topic must differ, got {', '.join(topics)}")
+        return self
+
+
+def load_settings(
+    config: str | Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
+) -> Settings:
+    """Merges file, environment and flags (the last one wins) and validates the result.
+
+    Args:
+        config: TOML file; when None, `GANWATCH_CONFIG` names it, and without that there is none.
+        env: the environment; `os.environ` when None.
+        flags: settings given on the command line; None values are absent ones.
+
+    Raises:
+        ConfigError: with every problem in every source: unknown keys, wrong types, values that contradict each other.
+    """
+    environ = os.environ if env is None else env
+    config = config or environ.get("GANWATCH_CONFIG")
+    merged: dict[str, object] = {}
+    origin: dict[str, str] = {}
+    for key, value in (read_toml(config, fix="settings may also come from the environment and flags") if config else {}).items():
+        merged[key], origin[key] = value, f"{config}: {key}"
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
+            key = name.removeprefix(ENV_PREFIX).lower()
+            merged[key], origin[key] = text, name
+    for key, value in (flags or {}).items():
+        if value is not None:
+            merged[key], origin[key] = value, f"--{key.replace('_', '-')}"
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        problems = [_name_origin(describe_problem(_without_secret(problem)), problem, origin) for problem in error.errors()]
+        raise ConfigError("settings", problems) from error
+
+
+def _without_secret(problem: object) -> dict[str, object]:
+    entry = dict(problem)  # type: ignore[call-overload]
+    if entry["loc"] and entry["loc"][0] in _SECRETS:
+        entry["input"] = None
+    return entry
+
+
+def _name_origin(sentence: str, problem: object, origin: Mapping[str, str]) -> str:
+    """Says which file, variable or flag a complaint is about."""
+    loc = dict(problem)["loc"]  # type: ignore[call-overload]
+    source = origin.get(str(loc[0])) if loc else None
+    return f"{sentence} (from {source})" if source else sentence

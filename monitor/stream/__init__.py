@@ -1,0 +1,1 @@
+"""Kafka in, Kafka out: the source, the sink and the loop that joins them to the model."""
