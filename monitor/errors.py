@@ -101,7 +101,7 @@ class InvalidRecord(GanwatchError):  # noqa: N818 - it describes a record, not a
         detail: a sentence for people; never contains more of the record than one value, shortened.
     """
 
-    REASONS = ("empty", "not_utf8", "not_json", "not_one_object", "wrong_type", "missing_field", "too_large", "raw_newline")
+    REASONS = ("empty", "not_utf8", "not_json", "not_one_object", "wrong_type", "missing_field", "too_large")
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason

@@ -1,0 +1,277 @@
+"""The bundle: a folder of plain files that is a deployable model. Verified whenever it is read; never pickle, never code.
+
+    manifest.json      what it is, how it was made, SHA-256 of the files below
+    scorer.tflite      signatures `score` and `explain`
+    preprocess.json    the fitted transform
+    calibration.npz    held-out raw scores and their tail
+    golden.npz         raw records with the X and raw_score they must give
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.errors import BundleError, ConfigError
+from monitor.model.calibration import Calibration
+from monitor.model.decode import Decoder
+from monitor.model.preprocess import CategoricalColumn, Preprocessor
+from monitor.model.schema import Schema
+from monitor.model.scorer import Scorer
+
+FORMAT = "ganwatch.bundle/1"
+MANIFEST = "manifest.json"
+FILES = ("scorer.tflite", "preprocess.json", "calibration.npz", "golden.npz")
+GOLDEN_TOLERANCE = 1e-4
+_MAX_RECORD_BYTES = 64 * 2**20
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a bundle says about itself.
+
+    Attributes:
+        format: `ganwatch.bundle/1`.
+        model: name in the registry.
+        detector: name in the registry of detectors.
+        created_at: ISO 8601, UTC.
+        configuration: everything needed to train it again: preset, options, seed.
+        data: where the rows came from, how many there were and what became of them.
+        schema: the feature schema, as in `features.toml`.
+        schema_fingerprint: of that schema.
+        metrics: figures measured with this very bundle.
+        software: versions that made it.
+        source_revision: revision of the code that made it, where known.
+        files: SHA-256 (hex) by file name.
+    """
+
+    format: str
+    model: str
+    detector: str
+    created_at: str
+    configuration: dict[str, Any]
+    data: dict[str, Any]
+    schema: dict[str, Any]
+    schema_fingerprint: str
+    metrics: dict[str, Any]
+    software: dict[str, str]
+    source_revision: str | None
+    files: dict[str, str]
+
+    def to_json(self) -> bytes:
+        """The content of `manifest.json`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Records with known results.
+
+    Attributes:
+        records: raw JSON.
+        X: float32 (n, n_columns).
+        raw_score: float32 (n,).
+    """
+
+    records: tuple[bytes, ...]
+    X: NDArray[np.float32]
+    raw_score: NDArray[np.float32]
+
+    def to_npz(self) -> bytes:
+        """The content of `golden.npz`."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            records=np.frombuffer(b"".join(self.records), dtype=np.uint8),
+            ends=np.cumsum([len(record) for record in self.records], dtype=np.int64),
+            X=self.X,
+            raw_score=self.raw_score,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, content: bytes) -> Golden:
+        """Reads `golden.npz`.
+
+        Raises:
+            ValueError, KeyError: it is not what `to_npz` writes.
+        """
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            joined, ends = arrays["records"].tobytes(), arrays["ends"].tolist()
+            records = tuple(joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
+            return cls(records=records, X=arrays["X"], raw_score=arrays["raw_score"])
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified model, ready to score.
+
+    Attributes:
+        path: the folder.
+        manifest: what it says about itself.
+        sha256: hex digest of `manifest.json`, and through its digests of every file.
+        schema: of the records it takes.
+        preprocessor: records → X.
+        scorer: X → raw scores and explanations; owned by one thread.
+        calibration: raw scores → p-values.
+    """
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    schema: Schema
+    preprocessor: Preprocessor
+    scorer: Scorer
+    calibration: Calibration
+
+    @property
+    def version(self) -> str:
+        """Name in the registry: creation time and the beginning of the digest."""
+        return version_of(self.manifest, self.sha256)
+
+    def decoder(self, max_record_bytes: int = _MAX_RECORD_BYTES) -> Decoder:
+        """The decoder for this bundle's records."""
+        columns = self.preprocessor.columns
+        levels = {column.feature: column.values for column in columns if isinstance(column, CategoricalColumn)}
+        return Decoder(self.schema, max_record_bytes, levels)
+
+
+def version_of(manifest: Manifest, sha256: str) -> str:
+    """`20260131T235959Z-0a1b2c3d`: sorts by time, is unique by content."""
+    compact = manifest.created_at[:19].replace("-", "").replace(":", "")
+    return f"{compact}Z-{sha256[:8]}"
+
+
+def write_bundle(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> None:
+    """Writes the files of a bundle into a new folder; the manifest, with their digests, comes last."""
+    digests = {name: hashlib.sha256(contents[name]).hexdigest() for name in FILES}
+    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).write_bytes(contents[name])
+    (folder / MANIFEST).write_bytes(msgspec.structs.replace(manifest, files=digests).to_json())
+
+
+def load_bundle(folder: str | Path, *, expected_schema: Schema | None = None, num_threads: int = 1) -> Bundle:
+    """Reads and verifies a bundle: digests, schema, widths, and its golden records recomputed.
+
+    Args:
+        folder: holds the five files.
+        expected_schema: the monitor's own; a bundle for another one is refused.
+        num_threads: threads of one LiteRT call.
+
+    Raises:
+        BundleError: names the file, what was expected and what was found.
+    """
+    path = Path(folder)
+    manifest_bytes = _read(path / MANIFEST)
+    manifest = _parse_manifest(path / MANIFEST, manifest_bytes)
+    contents = _read_files(path, manifest)
+    schema = _schema_of(path / MANIFEST, manifest, expected_schema)
+    preprocessor = _parse(path / "preprocess.json", Preprocessor.from_json, contents["preprocess.json"])
+    if preprocessor.feature_names != schema.feature_names:
+        raise BundleError(
+            path / "preprocess.json", "is for other features", expected=list(schema.feature_names), found=list(preprocessor.feature_names)
+        )
+    bundle = Bundle(
+        path=path,
+        manifest=manifest,
+        sha256=hashlib.sha256(manifest_bytes).hexdigest(),
+        schema=schema,
+        preprocessor=preprocessor,
+        scorer=Scorer(contents["scorer.tflite"], preprocessor.n_columns, source=path / "scorer.tflite", num_threads=num_threads),
+        calibration=_parse(path / "calibration.npz", Calibration.from_npz, contents["calibration.npz"]),
+    )
+    _recompute(bundle, _parse(path / "golden.npz", Golden.from_npz, contents["golden.npz"]))
+    return bundle
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(file, "is missing") from error
+    except OSError as error:
+        raise BundleError(file, f"cannot be read: {error.strerror}") from error
+
+
+def _parse_manifest(file: Path, content: bytes) -> Manifest:
+    manifest = _parse(file, lambda data: msgspec.json.decode(data, type=Manifest), content)
+    if manifest.format != FORMAT:
+        raise BundleError(file, "is of another format version", expected=FORMAT, found=manifest.format)
+    if set(manifest.files) != set(FILES):
+        raise BundleError(file, "lists other files", expected=", ".join(sorted(FILES)), found=", ".join(sorted(manifest.files)))
+    return manifest
+
+
+def _read_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
+    contents = {}
+    for name in FILES:
+        contents[name] = _read(path / name)
+        digest = hashlib.sha256(contents[name]).hexdigest()
+        if digest != manifest.files[name]:
+            raise BundleError(path / name, "was changed after it was written; SHA-256 differs", expected=manifest.files[name], found=digest)
+    return contents
+
+
+def _parse(file: Path, parse: Any, content: bytes) -> Any:
+    """Runs a parser and translates whatever a damaged file makes it raise."""
+    try:
+        return parse(content)
+    except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError, msgspec.MsgspecError) as error:
+        raise BundleError(file, f"cannot be understood: {error}") from error
+
+
+def _schema_of(file: Path, manifest: Manifest, expected: Schema | None) -> Schema:
+    try:
+        schema = Schema.from_mapping(manifest.schema, str(file))
+    except ConfigError as error:
+        raise BundleError(file, f"holds no valid schema: {error}") from error
+    if schema.fingerprint != manifest.schema_fingerprint:
+        raise BundleError(file, "has a schema of another fingerprint", expected=manifest.schema_fingerprint, found=schema.fingerprint)
+    if expected is not None and schema.fingerprint != expected.fingerprint:
+        raise BundleError(
+            file,
+            f"was trained for another schema: {_difference(schema, expected)}; train again with the present features.toml",
+            expected=expected.fingerprint[:12],
+            found=schema.fingerprint[:12],
+        )
+    return schema
+
+
+def _difference(of_bundle: Schema, of_monitor: Schema) -> str:
+    """The first thing in which two schemas differ, in words."""
+    ours, theirs = set(of_monitor.feature_names), set(of_bundle.feature_names)
+    if ours - theirs:
+        return f"feature {min(ours - theirs)!r} is not in the bundle"
+    if theirs - ours:
+        return f"feature {min(theirs - ours)!r} is not in features.toml"
+    kinds = {feature.name: feature for feature in of_monitor.features}
+    changed: Sequence[str] = [feature.name for feature in of_bundle.features if kinds[feature.name] != feature]
+    return f"feature {changed[0]!r} has another kind or missing policy" if changed else "the features stand in another order"
+
+
+def _recompute(bundle: Bundle, golden: Golden) -> None:
+    """Scores the golden records again: the whole path from bytes to raw score must give what training saw."""
+    file = bundle.path / "golden.npz"
+    decoded = bundle.decoder().decode(golden.records)
+    if decoded.invalid:
+        raise BundleError(file, f"golden record {decoded.invalid[0][0]} is not accepted any more: {decoded.invalid[0][1]}")
+    X = bundle.preprocessor.transform(decoded.frame).X
+    _compare(file, "X", golden.X, X)
+    _compare(file, "raw_score", golden.raw_score, bundle.scorer.score(X))
+
+
+def _compare(file: Path, what: str, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+    if expected.shape != found.shape:
+        raise BundleError(file, f"{what} of the golden records has another shape", expected=expected.shape, found=found.shape)
+    wrong = ~(np.abs(expected - found) <= GOLDEN_TOLERANCE * np.maximum(1.0, np.abs(expected)))
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise BundleError(file, f"{what} of golden record {place[0]} is not reproduced", expected=expected[place], found=found[place])

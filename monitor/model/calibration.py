@@ -1,0 +1,132 @@
+"""From raw scores to p-values and to the 0-100 score that means the same after every retraining.
+
+The p-value is split-conformal (Vovk et al. 2005, chapter 2; Bates et al. 2023): with n held-out normal scores and one
+uniform u a record,
+
+    p(s) = (#{calibration > s} + u · (1 + #{calibration = s})) / (n + 1)
+
+and beyond the largest calibration score it follows a generalised Pareto tail fitted to the excesses over a high quantile
+(Pickands 1975; peaks over threshold as in Siffer et al. 2017, SPOT, section 3), never above 1 / (n + 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# p-values below this are not told apart; it also keeps log10 finite where a bounded tail ends.
+SMALLEST_P = 1e-12
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Generalised Pareto tail `P(S > s) = rate · (1 + shape · (s − start) / scale)^(−1 / shape)` for s > start.
+
+    Attributes:
+        start: raw score above which it holds.
+        rate: share of calibration scores above `start`.
+        shape: ξ; 0 is the exponential tail.
+        scale: σ > 0, in raw-score units.
+    """
+
+    start: float
+    rate: float
+    shape: float
+    scale: float
+
+    def survival(self, raw_score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """P(S > raw_score): float64 (n,), for scores above `start`."""
+        excess = np.maximum(raw_score - self.start, 0.0) / self.scale
+        if abs(self.shape) < 1e-9:
+            return self.rate * np.exp(-excess)
+        inner = np.maximum(1.0 + self.shape * excess, 0.0)
+        with np.errstate(divide="ignore"):
+            return self.rate * np.power(inner, -1.0 / self.shape)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Held-out raw scores and the tail beyond them.
+
+    Attributes:
+        scores: float32 (n,), ascending, of rows that neither training nor preprocessing saw.
+        tail: None when it could not be fitted; p-values then end at 1 / (n + 1).
+    """
+
+    scores: NDArray[np.float32]
+    tail: Tail | None
+
+    def p_values(self, raw_score: NDArray[np.float32], tie_breaker: NDArray[np.float64]) -> NDArray[np.float64]:
+        """p-values, float64 (n,), in [1e-12, 1]; under normal data they are uniform.
+
+        Args:
+            raw_score: float32 (n,).
+            tie_breaker: float64 (n,) in [0, 1), from `tie_breakers`.
+        """
+        n = len(self.scores)
+        above = n - np.searchsorted(self.scores, raw_score, side="right")
+        equal = n - above - np.searchsorted(self.scores, raw_score, side="left")
+        p = (above + tie_breaker * (1 + equal)) / (n + 1)
+        beyond = raw_score > self.scores[-1]
+        if beyond.any():
+            p[beyond] = 1.0 / (n + 1)
+            if self.tail is not None:
+                p[beyond] = np.minimum(p[beyond], self.tail.survival(raw_score[beyond].astype(np.float64)))
+        return np.maximum(p, SMALLEST_P)
+
+    def to_npz(self) -> bytes:
+        """The content of `calibration.npz`."""
+        tail = [] if self.tail is None else [self.tail.start, self.tail.rate, self.tail.shape, self.tail.scale]
+        buffer = io.BytesIO()
+        np.savez(buffer, scores=self.scores, tail=np.array(tail, dtype=np.float64))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, content: bytes) -> Calibration:
+        """Reads `calibration.npz`.
+
+        Raises:
+            ValueError: it is not what `to_npz` writes.
+        """
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            scores, tail = arrays["scores"], arrays["tail"].tolist()
+        if scores.dtype != np.float32 or scores.ndim != 1 or not len(scores):
+            raise ValueError(f"scores must be float32 (n,) with n > 0, found {scores.dtype} {scores.shape}")
+        if not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
+            raise ValueError("scores must be finite and ascending")
+        if len(tail) not in {0, 4} or not all(map(math.isfinite, tail)):
+            raise ValueError(f"tail must be empty or four finite numbers, found {tail}")
+        return cls(scores=scores, tail=Tail(*tail) if tail else None)
+
+
+def score_of(p_value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 0-100 score: `min(100, −100/6 · log10 p)`; p = 1e-3 is 50 and p = 1e-6 is 100."""
+    return np.minimum(100.0, -100.0 / 6.0 * np.log10(p_value)) + 0.0
+
+
+def threshold_of(target_alert_rate: float) -> float:
+    """The score that a share of `target_alert_rate` of normal records reaches."""
+    return float(score_of(np.array([target_alert_rate]))[0])
+
+
+def tie_breakers(bundle_sha256: str, topic: str, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One number in [0, 1) a record, the same whenever this bundle meets this record again.
+
+    Args:
+        bundle_sha256: hex digest of the bundle.
+        topic: where the record stands; for a file "" with partition 0 and its row number as offset.
+        partition: its partition.
+        offsets: int64 (n,).
+    """
+    digest = hashlib.sha256(f"{bundle_sha256}\0{topic}\0{partition}".encode()).digest()
+    z = np.asarray(offsets).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(int.from_bytes(digest[:8], "little"))
+    # The finaliser of SplitMix64 (Steele et al. 2014): every bit of the offset reaches every bit of the result.
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,125 @@
+"""One column of a file, turned into the type that its kind of feature has; what does not fit is named, never guessed.
+
+It knows columns, not files: the readers give it text (CSV) or typed values (Parquet).
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from monitor.model.schema import Feature, Kind
+
+DTYPES: dict[Kind, pl.DataType] = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
+# What a number or a truth value may be in a text file when there is none. A category may really be called "NA" (Namibia).
+MISSING_TEXT = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none")
+FIXES: dict[Kind, str] = {
+    "numeric": "leave missing numbers empty, or make it kind = 'categorical' in features.toml",
+    "categorical": "a category is text, a whole number or true/false; write it as text, or make it kind = 'numeric' in features.toml",
+    "boolean": "use true, false or nothing, or make it kind = 'categorical' (0 and 1: 'numeric') in features.toml",
+}
+_NOUNS: dict[Kind, str] = {"numeric": "a number", "categorical": "a category", "boolean": "true or false"}
+_SHOWN_VALUE = 40
+
+
+class Misfit(ValueError):  # noqa: N818 - it describes a column; the reader makes a ConfigError of all of them
+    """A column does not hold what its kind of feature needs; the message is a whole sentence with the fix."""
+
+    def __init__(self, feature: Feature, row: int, value: object, problem: str | None = None) -> None:
+        what = problem or f"is not {_NOUNS[feature.kind]}"
+        super().__init__(f"column {feature.name!r}, row {row + 1}: {shorten(value)} {what}; {FIXES[feature.kind]}")
+
+
+def shorten(value: object) -> str:
+    """A value as it may stand in a message: quoted, on one line, at most 40 characters."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_VALUE else shown[: _SHOWN_VALUE - 1] + "…"
+
+
+def from_text(column: pl.Series, feature: Feature) -> pl.Series:
+    """Reads a column of a text file.
+
+    Args:
+        column: String; null is an empty field.
+        feature: its kind decides; categories stay as they are written.
+
+    Returns:
+        Float64, String or Boolean; null is missing.
+
+    Raises:
+        Misfit: a text is not a finite number, or not true or false.
+    """
+    if feature.kind == "categorical":
+        return column
+    text = _without_missing_text(column)
+    values = _as_number(text) if feature.kind == "numeric" else _as_boolean(text)
+    _refuse_first(values.is_null() & text.is_not_null(), column, feature)
+    return _finite(values, feature) if feature.kind == "numeric" else values
+
+
+def from_typed(column: pl.Series, feature: Feature) -> pl.Series:
+    """Reads a column of a typed file.
+
+    Returns:
+        Float64, String or Boolean; null is missing.
+
+    Raises:
+        Misfit: the column's type does not suit the kind, or a number is infinite.
+    """
+    dtype = column.dtype
+    if dtype == pl.Null:
+        return column.cast(DTYPES[feature.kind])
+    if feature.kind == "numeric" and dtype.is_numeric():
+        return _finite(column.cast(pl.Float64), feature)
+    if feature.kind == "boolean" and dtype == pl.Boolean:
+        return column
+    if feature.kind == "categorical" and (dtype.is_integer() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
+        return column.cast(pl.String)
+    _refuse_first(column.is_not_null(), column, feature)
+    return column.clear(column.len()).cast(DTYPES[feature.kind], strict=False)
+
+
+def guess_type(column: pl.Series) -> pl.Series:
+    """Types a column of a text file by all of its values: Boolean, Int64, Float64, or String when nothing else fits.
+
+    Numbers with leading zeros (postcodes) and whole numbers beyond 64 bits (serial numbers) stay text.
+    """
+    text = _without_missing_text(column)
+    present = text.drop_nulls()
+    if present.is_empty():
+        return text
+    if (boolean := _as_boolean(present)).null_count() == 0 and boolean.len():
+        return _as_boolean(text)
+    if present.str.contains(r"^[+-]?0[0-9]").any():
+        return column
+    if present.str.contains(r"^-?[0-9]+$").all():
+        whole = text.cast(pl.Int64, strict=False)
+        return whole if whole.null_count() == text.null_count() else column
+    number = _as_number(text)
+    return number if number.null_count() == text.null_count() else column
+
+
+def _without_missing_text(column: pl.Series) -> pl.Series:
+    text = column.str.strip_chars()
+    return text.set(text.is_in(list(MISSING_TEXT)), None)
+
+
+def _as_number(text: pl.Series) -> pl.Series:
+    return text.cast(pl.Float64, strict=False)
+
+
+def _as_boolean(text: pl.Series) -> pl.Series:
+    lower = text.str.to_lowercase()
+    return lower.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+
+
+def _finite(column: pl.Series, feature: Feature) -> pl.Series:
+    """NaN becomes missing; an infinite number is refused, for JSON cannot carry one."""
+    column = column.fill_nan(None)
+    _refuse_first(column.is_infinite(), column, feature, "is infinite (or beyond float64)")
+    return column
+
+
+def _refuse_first(bad: pl.Series, column: pl.Series, feature: Feature, problem: str | None = None) -> None:
+    if bad.any():
+        row = bad.arg_max() or 0
+        raise Misfit(feature, row, column[row], problem)

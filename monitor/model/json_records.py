@@ -1,0 +1,191 @@
+"""JSON records outside of the stream: a sample of them as a table, and files of one object a line.
+
+A file's features are read by the daemon's own decoder, so that a record means the same in both. A sample is read without a
+schema: nested objects become columns with dotted names, arrays stay as they are.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+import polars as pl
+
+from monitor.errors import ConfigError
+from monitor.model.columns import FIXES, shorten
+from monitor.model.decode import Decoder
+from monitor.model.schema import Schema
+
+_CHUNK_LINES = 16_384
+_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_INT64 = range(-(2**63), 2**63)
+
+Record = dict[str, object]
+Line = tuple[int, bytes]
+
+
+def frame_from_records(records: Iterable[bytes | None]) -> pl.DataFrame:
+    """Makes a table of raw record values; those that are not one JSON object are skipped.
+
+    Args:
+        records: values as they came from Kafka.
+
+    Returns:
+        A row for each JSON object, in order, so that `len(records) - frame.height` were skipped. A key that holds a dot
+        appears with the dot doubled: a dotted path always means nesting, so it cannot be a feature.
+    """
+    return _as_frame([parsed for value in records if value is not None and isinstance(parsed := _parse(value), dict)])
+
+
+def read_json_sample(path: Path, max_rows: int) -> pl.DataFrame:
+    """Reads the first records of a file of JSON lines.
+
+    Raises:
+        ConfigError: a line is not one JSON object.
+    """
+    return _as_frame([_parse_line(path, line) for line in islice(_lines(path), max_rows)])
+
+
+def read_json_features(path: Path, schema: Schema, extra_columns: Sequence[str]) -> pl.DataFrame:
+    """Reads the features, and other fields as they are, of a file of JSON lines.
+
+    Raises:
+        ConfigError: a line is not one JSON object, a value does not fit its kind, or a field occurs in no record.
+    """
+    # Whether a missing value is to be refused is for the user of the rows to say.
+    lenient = schema.model_copy(update={"features": tuple(f.model_copy(update={"missing": "impute"}) for f in schema.features)})
+    decoder = Decoder(lenient, max_record_bytes=sys.maxsize)
+    frames: list[pl.DataFrame] = []
+    extras: dict[str, list[object]] = {name: [] for name in extra_columns}
+    lines = _lines(path)
+    while chunk := list(islice(lines, _CHUNK_LINES)):
+        decoded = decoder.decode([line for _, line in chunk])
+        if decoded.invalid:
+            row, refusal = decoded.invalid[0]
+            raise ConfigError(str(path), _explain(path, chunk[row], schema) or f"line {chunk[row][0]}: {refusal.detail}")
+        frames.append(decoded.frame)
+        if extras:
+            records = [_parse_line(path, line) for line in chunk]
+            for name, values in extras.items():
+                values.extend(_look_up(record, name)[0] for record in records)
+    frame = pl.concat(frames) if frames else decoder.decode([]).frame
+    frame = frame.with_columns([_as_series(name, values) for name, values in extras.items()])
+    _refuse_unknown(path, frame)
+    return frame
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    """Number (the first is 1) and content of each line that is not blank."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            for number, line in enumerate(cast(IO[bytes], file), 1):
+                text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if text.strip():
+                    yield number, text.rstrip(b"\r\n")
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(str(path), f"cannot be read: {error}") from error
+
+
+def _parse(value: bytes) -> Record | str:
+    """The JSON object, or what is wrong with it."""
+    try:
+        parsed = msgspec.json.decode(value)
+    except _NOT_READABLE as error:
+        return f"is not JSON: {error}"
+    if isinstance(parsed, dict):
+        return parsed
+    return f"is {'a JSON array' if isinstance(parsed, list) else shorten(parsed)}, not a JSON object"
+
+
+def _parse_line(path: Path, line: Line) -> Record:
+    number, value = line
+    parsed = _parse(value)
+    if isinstance(parsed, str):
+        raise ConfigError(str(path), f"line {number} {parsed}; the file must hold one JSON object a line (`jq -c` writes such lines)")
+    return parsed
+
+
+def _explain(path: Path, line: Line, schema: Schema) -> str | None:
+    """The sentence about the value in a refused line that does not fit its kind; None when no value is to blame."""
+    record = _parse_line(path, line)
+    allowed: dict[str, tuple[type, ...]] = {"numeric": (int, float), "categorical": (str, int, bool), "boolean": (bool,)}
+    for feature in schema.features:
+        value, _ = _look_up(record, feature.name)
+        wrong_flag = isinstance(value, bool) and feature.kind == "numeric"
+        if value is not None and (wrong_flag or not isinstance(value, allowed[feature.kind])):
+            return f"line {line[0]}: field {feature.name!r} holds {shorten(value)}, but is {feature.kind}; {FIXES[feature.kind]}"
+    return None
+
+
+def _look_up(record: Record, path: str) -> tuple[object, bool]:
+    """The value at a dotted path, and whether the field is there at all."""
+    node: object = record
+    for part in path.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return None, False
+        node = node[part]
+    return node, True
+
+
+def _refuse_unknown(path: Path, frame: pl.DataFrame) -> None:
+    """A field that is null in every record is fine, one that occurs in none is a mistake of the schema."""
+    unseen = {name for name in frame.columns if frame.get_column(name).null_count() == frame.height}
+    if not unseen or not frame.height:
+        return
+    fields: set[str] = set()
+    for line in _lines(path):
+        record = _parse_line(path, line)
+        unseen = {name for name in unseen if not _look_up(record, name)[1]}
+        if not unseen:
+            return
+        fields.update(record)
+    there = f"the records hold {', '.join(sorted(fields)[:12])}"
+    raise ConfigError(str(path), [f"field {name!r} occurs in no record; {there}" for name in frame.columns if name in unseen])
+
+
+def _as_frame(records: Sequence[Record]) -> pl.DataFrame:
+    columns: dict[str, list[object]] = {}
+    for row, record in enumerate(records):
+        for name, value in _flatten(record, ""):
+            values = columns.setdefault(name, [])
+            values.extend([None] * (row - len(values)))
+            values.append(value)
+    for values in columns.values():
+        values.extend([None] * (len(records) - len(values)))
+    return pl.DataFrame([_as_series(name, values) for name, values in columns.items()])
+
+
+def _flatten(record: Record, prefix: str) -> Iterator[tuple[str, object]]:
+    for key, value in record.items():
+        name = prefix + key.replace(".", "..")
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _as_series(name: str, values: list[object]) -> pl.Series:
+    """The narrowest type that holds all values as they are: numbers, text, booleans, arrays; otherwise Object."""
+    types = set(map(type, values)) - {type(None)}
+    if not types:
+        return pl.Series(name, values, dtype=pl.Null)
+    if types in ({bool}, {str}):
+        return pl.Series(name, values)
+    if types == {int} and all(value in _INT64 for value in values if value is not None):
+        return pl.Series(name, values, dtype=pl.Int64)
+    if types <= {int, float}:
+        return pl.Series(name, [None if v is None else float(cast(float, v)) for v in values], dtype=pl.Float64)
+    if types == {list}:
+        try:
+            return pl.Series(name, values)
+        except (pl.exceptions.PolarsError, TypeError, OverflowError):
+            return pl.Series(name, values, dtype=pl.Object)
+    return pl.Series(name, values, dtype=pl.Object)

@@ -1,0 +1,219 @@
+"""Turns decoded records into the feature matrix. It is fitted in `training.preprocessing` and only applied here.
+
+Every operation is element by element, without BLAS, so a row's result does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+class NumericColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="numeric"):
+    """One numeric feature: `z = (f(v) − mean) / sd`, f = signed log1p or the identity, then a soft clip.
+
+    Attributes:
+        feature: name in the schema.
+        typical: median of the training rows, in the field's own unit; replaces a missing value.
+        log: whether f is sign(v)·log(1 + |v|).
+        mean: mean of f(v) over the training rows.
+        sd: its standard deviation; 1 for a constant column.
+    """
+
+    feature: str
+    typical: float
+    log: bool
+    mean: float
+    sd: float
+
+
+class CategoricalColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="categorical"):
+    """One categorical feature: one-hot over `values` and a last level for missing or unknown ones.
+
+    Attributes:
+        feature: name in the schema.
+        values: the levels seen in training, most frequent first.
+    """
+
+    feature: str
+    values: tuple[str, ...]
+
+
+class BooleanColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
+    """One boolean feature: 0 or 1.
+
+    Attributes:
+        feature: name in the schema.
+        typical: the more frequent value of the training rows; replaces a missing one.
+    """
+
+    feature: str
+    typical: bool
+
+
+Column = NumericColumn | CategoricalColumn | BooleanColumn
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """What `Preprocessor.transform` gives.
+
+    Attributes:
+        X: float32 (n_rows, n_columns), finite.
+        missing: bool (n_rows, n_features): values that were absent or null; None when there were none at all.
+    """
+
+    X: NDArray[np.float32]
+    missing: NDArray[np.bool_] | None
+
+
+class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """The fitted transform, one entry a feature, in schema order.
+
+    Attributes:
+        columns: how each feature becomes columns of X.
+        clip: soft bound of numeric columns, `clip · tanh(z / clip)`; None leaves them unbounded.
+    """
+
+    columns: tuple[Column, ...]
+    clip: float | None
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """How many columns of X each feature takes."""
+        return tuple(len(c.values) + 1 if isinstance(c, CategoricalColumn) else 1 for c in self.columns)
+
+    @cached_property
+    def starts(self) -> NDArray[np.intp]:
+        """First column of X of each feature: intp (n_features,)."""
+        return np.concatenate([[0], np.cumsum(self.widths)[:-1]]).astype(np.intp)
+
+    @cached_property
+    def n_columns(self) -> int:
+        """Width of X."""
+        return sum(self.widths)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """Feature names, in order."""
+        return tuple(column.feature for column in self.columns)
+
+    def transform(self, frame: pl.DataFrame) -> Transformed:
+        """Computes X.
+
+        Args:
+            frame: one column a feature: Float64, String or Boolean by kind; null (or NaN) is a missing value.
+        """
+        X = np.zeros((frame.height, self.n_columns), dtype=np.float32)
+        missing = np.zeros((frame.height, len(self.columns)), dtype=np.bool_)
+        self._fill_numeric(frame, X, missing)
+        for place, column in enumerate(self.columns):
+            start = self.starts[place]
+            if isinstance(column, CategoricalColumn):
+                values = frame.get_column(column.feature)
+                missing[:, place] = values.is_null().to_numpy()
+                X[np.arange(frame.height), start + self._codes(values, column)] = 1.0
+            elif isinstance(column, BooleanColumn):
+                values = frame.get_column(column.feature)
+                missing[:, place] = values.is_null().to_numpy()
+                X[:, start] = values.fill_null(column.typical).to_numpy()
+        return Transformed(X, missing if missing.any() else None)
+
+    @staticmethod
+    def _codes(values: pl.Series, column: CategoricalColumn) -> NDArray[np.intp]:
+        """Position of each value among the levels; unknown and missing ones get the last level."""
+        codes = values.cast(pl.Enum(column.values), strict=False).to_physical()
+        return codes.cast(pl.Int64).fill_null(len(column.values)).to_numpy().astype(np.intp, copy=False)
+
+    def _fill_numeric(self, frame: pl.DataFrame, X: NDArray[np.float32], missing: NDArray[np.bool_]) -> None:
+        numeric = self._numeric
+        if not len(numeric.places):
+            return
+        values = np.ascontiguousarray(frame.select(numeric.names).to_numpy(), dtype=np.float64)
+        absent = np.isnan(values)
+        if absent.any():
+            missing[:, numeric.places] = absent
+            values = np.where(absent, numeric.typical, values)
+        if numeric.log.any():
+            logged = values[:, numeric.log]
+            values = values.copy() if not absent.any() else values
+            values[:, numeric.log] = np.copysign(np.log1p(np.abs(logged)), logged)
+        # A float64 near its limit may overflow here; the soft clip (or float32 infinity, refused below) deals with it.
+        with np.errstate(over="ignore"):
+            values = (values - numeric.mean) / numeric.sd
+            if self.clip is not None:
+                values = self.clip * np.tanh(values / self.clip)
+            else:
+                values = np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX)
+        X[:, self.starts[numeric.places]] = values
+
+    @cached_property
+    def _numeric(self) -> _NumericColumns:
+        places = [place for place, column in enumerate(self.columns) if isinstance(column, NumericColumn)]
+        columns = [column for column in self.columns if isinstance(column, NumericColumn)]
+        return _NumericColumns(
+            places=np.array(places, dtype=np.intp),
+            names=[column.feature for column in columns],
+            typical=np.array([column.typical for column in columns]),
+            log=np.array([column.log for column in columns], dtype=np.bool_),
+            mean=np.array([column.mean for column in columns]),
+            sd=np.array([column.sd for column in columns]),
+        )
+
+    def inverse(self, place: int, x_hat: NDArray[np.float32]) -> float | str | bool:
+        """The value, in the field's own unit, that a reconstruction stands for.
+
+        Args:
+            place: number of the feature.
+            x_hat: float32 (n_columns,), one reconstructed row of X.
+        """
+        column = self.columns[place]
+        start = int(self.starts[place])
+        if isinstance(column, CategoricalColumn):
+            levels = x_hat[start : start + len(column.values)]
+            return column.values[int(np.argmax(levels))] if len(levels) else ""
+        if isinstance(column, BooleanColumn):
+            return bool(x_hat[start] >= 0.5)
+        return self._numeric_value(column, float(x_hat[start]))
+
+    def _numeric_value(self, column: NumericColumn, z: float) -> float:
+        if self.clip is not None:
+            bounded = max(-_TANH_LIMIT, min(_TANH_LIMIT, z / self.clip))
+            z = self.clip * float(np.arctanh(bounded))
+        value = z * column.sd + column.mean
+        return float(np.copysign(np.expm1(min(abs(value), _EXPM1_LIMIT)), value)) if column.log else value
+
+    def to_json(self) -> bytes:
+        """The content of `preprocess.json`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Preprocessor:
+        """Reads `preprocess.json`.
+
+        Raises:
+            msgspec.DecodeError: it is not what `to_json` writes.
+        """
+        return msgspec.json.decode(content, type=cls)
+
+
+@dataclass(frozen=True)
+class _NumericColumns:
+    """Parameters of all numeric features side by side; arrays (n_numeric,)."""
+
+    places: NDArray[np.intp]
+    names: list[str]
+    typical: NDArray[np.float64]
+    log: NDArray[np.bool_]
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_TANH_LIMIT = 1 - 1e-7
+_EXPM1_LIMIT = 700.0

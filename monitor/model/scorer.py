@@ -1,0 +1,87 @@
+"""Runs the exported network with LiteRT. Bit-equal for every batch size and thread count; no BLAS, no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the detector expected of each row.
+
+    Attributes:
+        x_hat: float32 (n_rows, n_columns), the reconstruction in the units of X.
+        residual: float32 (n_rows, n_columns), >= 0, each column's contribution to the score.
+    """
+
+    x_hat: NDArray[np.float32]
+    residual: NDArray[np.float32]
+
+
+class Scorer:
+    """The two signatures of a `scorer.tflite`. Not thread-safe: one thread owns it."""
+
+    def __init__(self, model: bytes, n_columns: int, *, source: object, num_threads: int = 1) -> None:
+        """Loads the network.
+
+        Args:
+            model: content of `scorer.tflite`.
+            n_columns: width of X that the preprocessor makes.
+            source: the file, for errors.
+            num_threads: threads of one call; more than one pays only for very wide networks.
+
+        Raises:
+            BundleError: not a LiteRT model, or one of other signatures or width.
+        """
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(model_content=model, num_threads=num_threads)
+            signatures = set(self._interpreter.get_signature_list())
+        except ValueError as error:
+            raise BundleError(source, f"is not a LiteRT model: {error}") from error
+        if not {"score", "explain"} <= signatures:
+            raise BundleError(source, "lacks a signature", expected="score, explain", found=", ".join(sorted(signatures)) or "none")
+        self._score = self._interpreter.get_signature_runner("score")
+        self._explain = self._interpreter.get_signature_runner("explain")
+        self._n_columns = n_columns
+        width = _only(self._score.get_input_details())["shape_signature"][-1]
+        if width != n_columns:
+            raise BundleError(source, "takes rows of another width than preprocess.json makes", expected=n_columns, found=width)
+
+    def score(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw scores, float32 (n_rows,): higher is more anomalous; the scale is the detector's own.
+
+        Args:
+            X: float32 (n_rows, n_columns).
+        """
+        if len(X) == 0:
+            return np.zeros(0, dtype=np.float32)
+        return np.array(_only(self._score(X=self._checked(X))), dtype=np.float32).reshape(len(X))
+
+    def explain(self, X: NDArray[np.float32]) -> Explanation:
+        """Reconstruction and per-column residual.
+
+        Args:
+            X: float32 (n_rows, n_columns).
+        """
+        if len(X) == 0:
+            return Explanation(np.zeros_like(X), np.zeros_like(X))
+        outputs = self._explain(X=self._checked(X))
+        return Explanation(x_hat=np.array(outputs["x_hat"]), residual=np.array(outputs["residual"]))
+
+    def _checked(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        if X.ndim != 2 or X.shape[1] != self._n_columns or X.dtype != np.float32:
+            raise ValueError(f"X must be float32 (n_rows, {self._n_columns}), got {X.dtype} {X.shape}")
+        return np.ascontiguousarray(X)
+
+
+def _only(mapping: dict[str, Any]) -> Any:
+    (value,) = mapping.values()
+    return value

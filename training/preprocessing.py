@@ -1,0 +1,60 @@
+"""Fits the preprocessor on training rows; `monitor.model.preprocess` applies it, here and in the daemon alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from monitor.model.preprocess import BooleanColumn, CategoricalColumn, Column, NumericColumn, Preprocessor
+from monitor.model.schema import Feature, Schema
+
+Scaling = Literal["log_zscore", "zscore", "none"]
+
+MAX_LEVELS = 256
+SOFT_CLIP = 10.0
+# A non-negative column that reaches beyond this is a count, a size or a duration: its ratios matter, not its differences.
+LOG_ABOVE = 20.0
+
+
+def fit_preprocessor(frame: pl.DataFrame, schema: Schema, *, scaling: Scaling = "log_zscore") -> Preprocessor:
+    """Learns levels, medians, means and standard deviations.
+
+    Args:
+        frame: the training rows, one column a feature: Float64, String or Boolean by kind; null is a missing value.
+        schema: which features, in which order.
+        scaling: `log_zscore` (signed log1p for wide non-negative columns, then z-score and soft clip), `zscore` (with
+            soft clip) or `none` (values as they are).
+    """
+    columns = tuple(_fit_column(frame.get_column(feature.name), feature, scaling) for feature in schema.features)
+    return Preprocessor(columns=columns, clip=None if scaling == "none" else SOFT_CLIP)
+
+
+def _fit_column(values: pl.Series, feature: Feature, scaling: Scaling) -> Column:
+    if feature.kind == "categorical":
+        return _fit_categorical(values, feature.name)
+    if feature.kind == "boolean":
+        return BooleanColumn(feature=feature.name, typical=bool((values.mean() or 0.0) >= 0.5))
+    return _fit_numeric(values.drop_nulls().drop_nans().to_numpy(), feature.name, scaling)
+
+
+def _fit_categorical(values: pl.Series, name: str) -> CategoricalColumn:
+    """Keeps the most frequent levels; ties are broken by the text, so the order does not depend on the rows' order."""
+    counts = values.drop_nulls().value_counts(name="n").sort(["n", values.name], descending=[True, False])
+    return CategoricalColumn(feature=name, values=tuple(counts.get_column(values.name).head(MAX_LEVELS).to_list()))
+
+
+def _fit_numeric(values: np.ndarray, name: str, scaling: Scaling) -> NumericColumn:
+    """Args: values: float64 (n_present,), may be empty: a column that is missing everywhere is constant 0."""
+    if not len(values):
+        return NumericColumn(feature=name, typical=0.0, log=False, mean=0.0, sd=1.0)
+    typical = float(np.median(values))
+    if scaling == "none":
+        return NumericColumn(feature=name, typical=typical, log=False, mean=0.0, sd=1.0)
+    log = scaling == "log_zscore" and float(values.min()) >= 0 and float(values.max()) > LOG_ABOVE
+    scaled = np.log1p(values) if log else values
+    mean, sd = float(scaled.mean()), float(scaled.std())
+    # Rounding leaves a constant column with a tiny sd; dividing by it would blow up the first different value.
+    constant = sd <= 1e-12 * max(1.0, abs(mean))
+    return NumericColumn(feature=name, typical=typical, log=log, mean=mean, sd=1.0 if constant else sd)
