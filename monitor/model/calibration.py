@@ -114,6 +114,11 @@ def threshold_of(target_alert_rate: float) -> float:
     return float(score_of(np.array([target_alert_rate]))[0])
 
 
+def p_value_of(score: float) -> float:
+    """The p-value of a score below 100; the inverse of `score_of`."""
+    return float(10.0 ** (-6.0 * score / 100.0))
+
+
 def tie_breakers(bundle_sha256: str, topic: str, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
     """One number in [0, 1) a record, the same whenever this bundle meets this record again.
 

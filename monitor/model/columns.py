@@ -10,11 +10,11 @@ import polars as pl
 from monitor.model.schema import Feature, Kind
 
 DTYPES: dict[Kind, pl.DataType] = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
-# What a number or a truth value may be in a text file when there is none. A category may really be called "NA" (Namibia).
+# How text files write that a number or truth value is missing. A category may really be called "NA" (Namibia).
 MISSING_TEXT = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none")
 FIXES: dict[Kind, str] = {
     "numeric": "leave missing numbers empty, or make it kind = 'categorical' in features.toml",
-    "categorical": "a category is text, a whole number or true/false; write it as text, or make it kind = 'numeric' in features.toml",
+    "categorical": "write it as text, a whole number or true/false, or make it kind = 'numeric' in features.toml",
     "boolean": "use true, false or nothing, or make it kind = 'categorical' (0 and 1: 'numeric') in features.toml",
 }
 _NOUNS: dict[Kind, str] = {"numeric": "a number", "categorical": "a category", "boolean": "true or false"}
@@ -40,7 +40,7 @@ def from_text(column: pl.Series, feature: Feature) -> pl.Series:
 
     Args:
         column: String; null is an empty field.
-        feature: its kind decides; categories stay as they are written.
+        feature: its kind decides; categories stay as written, except that True and TRUE become true as in JSON.
 
     Returns:
         Float64, String or Boolean; null is missing.
@@ -49,7 +49,7 @@ def from_text(column: pl.Series, feature: Feature) -> pl.Series:
         Misfit: a text is not a finite number, or not true or false.
     """
     if feature.kind == "categorical":
-        return column
+        return column.replace({"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"})
     text = _without_missing_text(column)
     values = _as_number(text) if feature.kind == "numeric" else _as_boolean(text)
     _refuse_first(values.is_null() & text.is_not_null(), column, feature)
@@ -72,7 +72,9 @@ def from_typed(column: pl.Series, feature: Feature) -> pl.Series:
         return _finite(column.cast(pl.Float64), feature)
     if feature.kind == "boolean" and dtype == pl.Boolean:
         return column
-    if feature.kind == "categorical" and (dtype.is_integer() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
+    if feature.kind == "categorical" and (
+        dtype.is_integer() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
+    ):
         return column.cast(pl.String)
     _refuse_first(column.is_not_null(), column, feature)
     return column.clear(column.len()).cast(DTYPES[feature.kind], strict=False)

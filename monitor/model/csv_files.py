@@ -74,7 +74,9 @@ def _opened(path: Path) -> Iterator[TextIO]:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield cast(TextIO, file)
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"line {_line_of_bad_byte(path)} is not UTF-8; convert the file, for example with iconv") from error
+        raise ConfigError(
+            str(path), f"line {_line_of_bad_byte(path)} is not UTF-8; convert the file, for example with iconv"
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(str(path), f"cannot be read: {error}") from error
     except csv.Error as error:
@@ -86,7 +88,7 @@ def _line_of_bad_byte(path: Path) -> int:
     with opener(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                cast(bytes, line).decode()
+                line.decode()
             except UnicodeDecodeError:
                 return number
     return 0
@@ -104,12 +106,13 @@ def _field_counts(path: Path, width: int, max_rows: int | None = None) -> list[i
         next(fields for fields in reader if fields)
         for fields in islice(reader, max_rows):
             if len(fields) not in (0, width):
-                raise ConfigError(str(path), f"line {reader.line_num} has {len(fields)} fields, the header has {width}; {_cut_off(len(fields), width)}")
+                found = f"line {reader.line_num} has {len(fields)} fields, the header has {width}"
+                raise ConfigError(str(path), f"{found}; {_fix_width(len(fields), width)}")
             counts.append(len(fields))
     return counts
 
 
-def _cut_off(fields: int, width: int) -> str:
+def _fix_width(fields: int, width: int) -> str:
     if fields < width:
         return "fill it up with commas, or delete it (a file that was cut off ends like this)"
     return "put a value that holds a comma in double quotes"
@@ -118,5 +121,8 @@ def _cut_off(fields: int, width: int) -> str:
 def _without_blank_lines(path: Path, frame: pl.DataFrame, width: int) -> pl.DataFrame:
     counts = _field_counts(path, width, frame.height)
     if len(counts) != frame.height:
-        raise ConfigError(str(path), f"is not sound CSV: {frame.height} rows by one reader, {len(counts)} by another; look for stray quotes")
+        raise ConfigError(
+            str(path),
+            f"is not sound CSV: {frame.height} rows by one reader, {len(counts)} by another; look for stray quotes",
+        )
     return frame.filter(pl.Series(counts) > 0)

@@ -1,7 +1,7 @@
 """JSON records outside of the stream: a sample of them as a table, and files of one object a line.
 
-A file's features are read by the daemon's own decoder, so that a record means the same in both. A sample is read without a
-schema: nested objects become columns with dotted names, arrays stay as they are.
+A file's features are read by the daemon's own decoder, so that a record means the same in both. A sample is read
+without a schema: nested objects become columns with dotted names, arrays stay as they are.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def read_json_features(path: Path, schema: Schema, extra_columns: Sequence[str])
         ConfigError: a line is not one JSON object, a value does not fit its kind, or a field occurs in no record.
     """
     # Whether a missing value is to be refused is for the user of the rows to say.
-    lenient = schema.model_copy(update={"features": tuple(f.model_copy(update={"missing": "impute"}) for f in schema.features)})
+    lenient = schema.model_copy(
+        update={"features": tuple(f.model_copy(update={"missing": "impute"}) for f in schema.features)}
+    )
     decoder = Decoder(lenient, max_record_bytes=sys.maxsize)
     frames: list[pl.DataFrame] = []
     extras: dict[str, list[object]] = {name: [] for name in extra_columns}
@@ -69,7 +71,9 @@ def read_json_features(path: Path, schema: Schema, extra_columns: Sequence[str])
         decoded = decoder.decode([line for _, line in chunk])
         if decoded.invalid:
             row, refusal = decoded.invalid[0]
-            raise ConfigError(str(path), _explain(path, chunk[row], schema) or f"line {chunk[row][0]}: {refusal.detail}")
+            raise ConfigError(
+                str(path), _explain(path, chunk[row], schema) or f"line {chunk[row][0]}: {refusal.detail}"
+            )
         frames.append(decoded.frame)
         if extras:
             records = [_parse_line(path, line) for line in chunk]
@@ -109,19 +113,26 @@ def _parse_line(path: Path, line: Line) -> Record:
     number, value = line
     parsed = _parse(value)
     if isinstance(parsed, str):
-        raise ConfigError(str(path), f"line {number} {parsed}; the file must hold one JSON object a line (`jq -c` writes such lines)")
+        raise ConfigError(
+            str(path), f"line {number} {parsed}; the file must hold one JSON object a line (`jq -c` writes such lines)"
+        )
     return parsed
 
 
 def _explain(path: Path, line: Line, schema: Schema) -> str | None:
     """The sentence about the value in a refused line that does not fit its kind; None when no value is to blame."""
     record = _parse_line(path, line)
-    allowed: dict[str, tuple[type, ...]] = {"numeric": (int, float), "categorical": (str, int, bool), "boolean": (bool,)}
+    allowed: dict[str, tuple[type, ...]] = {
+        "numeric": (int, float),
+        "categorical": (str, int, bool),
+        "boolean": (bool,),
+    }
     for feature in schema.features:
         value, _ = _look_up(record, feature.name)
         wrong_flag = isinstance(value, bool) and feature.kind == "numeric"
         if value is not None and (wrong_flag or not isinstance(value, allowed[feature.kind])):
-            return f"line {line[0]}: field {feature.name!r} holds {shorten(value)}, but is {feature.kind}; {FIXES[feature.kind]}"
+            found = f"line {line[0]}: field {feature.name!r} holds {shorten(value)}, but is {feature.kind}"
+            return f"{found}; {FIXES[feature.kind]}"
     return None
 
 
@@ -148,7 +159,9 @@ def _refuse_unknown(path: Path, frame: pl.DataFrame) -> None:
             return
         fields.update(record)
     there = f"the records hold {', '.join(sorted(fields)[:12])}"
-    raise ConfigError(str(path), [f"field {name!r} occurs in no record; {there}" for name in frame.columns if name in unseen])
+    raise ConfigError(
+        str(path), [f"field {name!r} occurs in no record; {there}" for name in frame.columns if name in unseen]
+    )
 
 
 def _as_frame(records: Sequence[Record]) -> pl.DataFrame:
@@ -160,7 +173,11 @@ def _as_frame(records: Sequence[Record]) -> pl.DataFrame:
             values.append(value)
     for values in columns.values():
         values.extend([None] * (len(records) - len(values)))
-    return pl.DataFrame([_as_series(name, values) for name, values in columns.items()])
+    parents = {name[:place] for name in columns for place, char in enumerate(name) if char == "."}
+    absent_objects = {name for name in parents & columns.keys() if all(value is None for value in columns[name])}
+    return pl.DataFrame(
+        {name: _as_series(name, values) for name, values in columns.items() if name not in absent_objects}
+    )
 
 
 def _flatten(record: Record, prefix: str) -> Iterator[tuple[str, object]]:
@@ -175,17 +192,13 @@ def _flatten(record: Record, prefix: str) -> Iterator[tuple[str, object]]:
 def _as_series(name: str, values: list[object]) -> pl.Series:
     """The narrowest type that holds all values as they are: numbers, text, booleans, arrays; otherwise Object."""
     types = set(map(type, values)) - {type(None)}
-    if not types:
-        return pl.Series(name, values, dtype=pl.Null)
-    if types in ({bool}, {str}):
-        return pl.Series(name, values)
-    if types == {int} and all(value in _INT64 for value in values if value is not None):
-        return pl.Series(name, values, dtype=pl.Int64)
-    if types <= {int, float}:
-        return pl.Series(name, [None if v is None else float(cast(float, v)) for v in values], dtype=pl.Float64)
-    if types == {list}:
-        try:
+    try:
+        if types == {int} and all(value in _INT64 for value in values if value is not None):
+            return pl.Series(name, values, dtype=pl.Int64)
+        if types and types <= {int, float}:
+            return pl.Series(name, [None if v is None else float(cast(float, v)) for v in values], dtype=pl.Float64)
+        if len(types) <= 1:
             return pl.Series(name, values)
-        except (pl.exceptions.PolarsError, TypeError, OverflowError):
-            return pl.Series(name, values, dtype=pl.Object)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError):
+        pass  # arrays of unlike things, or a number beyond float64
     return pl.Series(name, values, dtype=pl.Object)

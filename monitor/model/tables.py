@@ -7,7 +7,7 @@ names file, column, row and fix, never a null.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +16,7 @@ from monitor.errors import ConfigError
 from monitor.model.columns import Misfit, from_text, from_typed, guess_type
 from monitor.model.csv_files import read_header, read_text
 from monitor.model.json_records import read_json_features, read_json_sample
-from monitor.model.schema import Schema
+from monitor.model.schema import Feature, Schema
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
@@ -38,11 +38,12 @@ def read_sample(path: str | Path, max_rows: int) -> pl.DataFrame:
     """
     path = _checked(path)
     if _is(path, CSV_SUFFIXES):
-        frame = pl.DataFrame([guess_type(column) for column in read_text(path, max_rows=max_rows)])
+        frame = read_text(path, max_rows=max_rows)
+        frame = frame.with_columns([guess_type(column) for column in frame])
     elif _is(path, JSON_SUFFIXES):
         frame = read_json_sample(path, max_rows)
     else:
-        frame = _flatten(_read_parquet(path, max_rows=max_rows))
+        frame = _flatten(path, _read_parquet(path, max_rows=max_rows))
     return _at_least_one_row(path, frame).fill_nan(None)
 
 
@@ -55,10 +56,10 @@ def read_features(path: str | Path, schema: Schema, extra_columns: Sequence[str]
         extra_columns: further columns, such as a label or the time. One that is a feature too appears once, as feature.
 
     Returns:
-        The features in schema order (Float64, String, Boolean; null is missing), then the extra columns. At least one row.
+        The features in schema order (Float64, String, Boolean; null is missing), then the extra ones. At least one row.
 
     Raises:
-        ConfigError: the file is missing, broken, empty or of an unknown format, lacks a column, or a column does not fit.
+        ConfigError: the file is missing, broken, empty or of unknown format, lacks a column, or a column does not fit.
     """
     path = _checked(path)
     extras = tuple(name for name in dict.fromkeys(extra_columns) if name not in schema.feature_names)
@@ -103,9 +104,75 @@ def _read_csv_features(path: Path, schema: Schema, extras: tuple[str, ...]) -> p
 
 def _read_parquet_features(path: Path, schema: Schema, extras: tuple[str, ...]) -> pl.DataFrame:
     names = (*schema.feature_names, *extras)
+    roots = {root for name in names for root in (name, name.split(".")[0])}
     there = _parquet_columns(path)
-    roots = {name if name in there else name.split(".")[0] for name in names}
-    frame = _flatten(_read_parquet(path, columns=[name for name in there if name in roots]))
-    _refuse_absent(path, names, [name for name in frame.columns if name in names] or there)
+    frame = _flatten(path, _read_parquet(path, columns=[name for name in there if name in roots]))
+    _refuse_absent(path, names, list(dict.fromkeys((*frame.columns, *there))))
     features = _converted(path, frame, schema, from_typed)
     return features.with_columns([frame.get_column(name) for name in extras])
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    try:
+        return list(pl.read_parquet_schema(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ConfigError(str(path), f"is not a sound Parquet file: {_first_line(error)}; write it again") from error
+
+
+def _read_parquet(path: Path, columns: list[str] | None = None, max_rows: int | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=columns, n_rows=max_rows, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ConfigError(str(path), f"is not a sound Parquet file: {_first_line(error)}; write it again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _flatten(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """Replaces structs by their fields, with dotted names; a dot inside a field's own name is doubled."""
+    while any(isinstance(dtype, pl.Struct) for dtype in frame.dtypes):
+        columns: list[pl.Series] = []
+        for column in frame:
+            if isinstance(column.dtype, pl.Struct):
+                fields = column.struct.unnest()
+                columns.extend(field.alias(f"{column.name}.{field.name.replace('.', '..')}") for field in fields)
+            else:
+                columns.append(column)
+        names = [column.name for column in columns]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(
+                str(path), f"holds {', '.join(map(repr, sorted(twice)))} twice, flat and nested; drop one"
+            )
+        frame = pl.DataFrame({column.name: column for column in columns})  # a list would rename a column without name
+    return frame
+
+
+def _refuse_absent(path: Path, names: Sequence[str], there: Sequence[str]) -> None:
+    absent = [name for name in names if name not in there]
+    if absent:
+        raise ConfigError(str(path), [_about_absent(name, there) for name in absent])
+
+
+def _about_absent(name: str, there: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, there, n=1)
+    hint = (
+        f"did you mean {close[0]!r}?" if close else f"it has {', '.join(there[:12])}{' …' if len(there) > 12 else ''}"
+    )
+    return f"no column {name!r}; {hint}"
+
+
+def _converted(
+    path: Path, frame: pl.DataFrame, schema: Schema, convert: Callable[[pl.Series, Feature], pl.Series]
+) -> pl.DataFrame:
+    columns: list[pl.Series] = []
+    problems: list[str] = []
+    for feature in schema.features:
+        try:
+            columns.append(convert(frame.get_column(feature.name), feature))
+        except Misfit as misfit:
+            problems.append(str(misfit))
+    if problems:
+        raise ConfigError(str(path), problems)
+    return pl.DataFrame(columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class Metrics:
         self.lag_records = gauge("lag_records", "Records not yet acknowledged", ("partition",))
         self.lag_seconds = gauge("lag_seconds", "Age of the oldest record not yet acknowledged; 0 when there is none", ("partition",))
         self.last_commit = gauge("last_commit_timestamp_seconds", "When offsets were last committed; 0 before the first time")
-        self.lost_offsets = counter("records_skipped", "Records that the broker had deleted before they were read")
+        self.skipped = counter("records_skipped", "Records that the broker had deleted before they were read")
         self.rebalances = counter("rebalances", "Changes of the partition assignment")
         self.waiting = gauge("waiting", "1 while the service waits with back-off, and for what", ("reason",))
         for reason in WAITING_REASONS:
@@ -95,6 +96,12 @@ class Metrics:
         self.model = Info("ganwatch_model", "The model in service", registry=registry)
         self.model_created = gauge("model_created_timestamp_seconds", "When the model in service was trained")
         self.reloads = counter("settings_reloads", "Settings read again on SIGHUP", ("outcome",))
+
+    def forget_partition(self, partition: int) -> None:
+        """Drops the series of a partition that another replica reports from now on."""
+        for metric in (self.lag_records, self.lag_seconds):
+            with suppress(KeyError):
+                metric.remove(str(partition))
 
     def _counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"ganwatch_{name}", documentation, labels, registry=self.registry)

@@ -1,0 +1,174 @@
+"""`ganwatch run`: puts the daemon together from its settings, runs it, and takes it apart again."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+
+from monitor import __version__
+from monitor.champion import load_champion
+from monitor.errors import ConfigError
+from monitor.logs import configure_logs
+from monitor.model.bundle import Bundle
+from monitor.settings import RELOADABLE, Settings, load_settings
+from monitor.stream.broker import inspect_cluster
+from monitor.stream.pipeline import Pipeline
+from monitor.stream.service import Health, Service
+from monitor.stream.sink import Delivery, Sink
+from monitor.stream.source import Source
+from monitor.stream.worker import Worker
+from monitor.telemetry.http import TelemetryServer
+from monitor.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+UNHEALTHY_AFTER_S = 30.0
+
+
+@dataclass(frozen=True)
+class SettingsSource:
+    """Where the settings came from, so that SIGHUP can read them again.
+
+    Attributes:
+        config: TOML file, if any.
+        flags: settings given on the command line.
+    """
+
+    config: Path | None
+    flags: Mapping[str, object] = field(default_factory=dict)
+
+    def load(self) -> Settings:
+        """Reads file and environment anew.
+
+        Raises:
+            ConfigError: with all problems.
+        """
+        return load_settings(self.config, flags=self.flags)
+
+
+def run_daemon(source: SettingsSource) -> None:
+    """Runs until SIGTERM or SIGINT.
+
+    Raises:
+        GanwatchError: see `monitor.errors`; its type says what happened and gives the exit code.
+    """
+    settings = source.load()
+    configure_logs(settings.log_level, settings.log_format)
+    bundle = load_champion(settings)
+    disable_created_metrics()
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    metrics = Metrics(registry)
+    health = Health()
+    server = TelemetryServer(
+        settings.http_host, settings.http_port, registry, healthy=lambda: _unhealthy(health), ready=lambda: _not_ready(health)
+    )
+    server.start()
+    log.info("http_listening", extra={"address": server.address, "paths": "/metrics /healthz /readyz"})
+    try:
+        _serve(source, settings, bundle, metrics, health)
+    finally:
+        server.close()
+
+
+def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: Metrics, health: Health) -> None:
+    """Connects to Kafka and turns the loop until it ends."""
+    topics = (settings.features_topic, settings.alerts_topic, settings.dead_letters_topic)
+    cluster = inspect_cluster(settings, topics, identified=settings.features_topic)
+    sink = Sink(settings)
+    consumer = Source(settings, metrics)
+    pipeline = Pipeline(bundle, settings, cluster)
+    reasons = {settings.alerts_topic: "alerts", settings.dead_letters_topic: "dead_letters"}
+    worker = Worker(
+        judge=pipeline,
+        send=lambda messages: Delivery(sink, messages),
+        queue_batches=settings.queue_batches,
+        on_waiting=lambda topic, waiting: service.set_waiting(reasons[topic], waiting),
+    )
+    reloader = Reloader(source, pipeline, metrics)
+    service = Service(settings, consumer, worker, metrics, health, before_turn=reloader.reload_if_asked)
+    _show_model(metrics, pipeline)
+    _on_signals(service.stop, reloader.ask)
+    try:
+        service.run()
+    finally:
+        sink.close(timeout_s=1.0)
+
+
+def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    def on_stop(number: int, _frame: FrameType | None) -> None:
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        stop()
+
+    signal.signal(signal.SIGTERM, on_stop)
+    signal.signal(signal.SIGINT, on_stop)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
+
+
+@dataclass
+class Reloader:
+    """SIGHUP: reads the settings again and takes over those that decide, never connections or the model.
+
+    Attributes:
+        source: where settings come from.
+        pipeline: gets the new ones between two batches.
+        metrics: shows them.
+    """
+
+    source: SettingsSource
+    pipeline: Pipeline
+    metrics: Metrics
+    _asked: bool = False
+
+    def ask(self) -> None:
+        """Called by the signal handler; the loop does the work."""
+        self._asked = True
+
+    def reload_if_asked(self) -> None:
+        """Takes over new settings; a bad file keeps the old ones and says so."""
+        if not self._asked:
+            return
+        self._asked = False
+        try:
+            fresh = self.source.load()
+        except ConfigError as error:
+            self.metrics.reloads.labels("refused").inc()
+            log.error("settings_refused", extra={"error": str(error)})  # noqa: TRY400 - the sentence says it all
+            return
+        old = self.pipeline.settings
+        changed = {name: getattr(fresh, name) for name in RELOADABLE if getattr(fresh, name) != getattr(old, name)}
+        ignored = [name for name in Settings.model_fields if name not in RELOADABLE and getattr(fresh, name) != getattr(old, name)]
+        self.pipeline.settings = old.model_copy(update=changed)
+        logging.getLogger().setLevel(self.pipeline.settings.log_level.upper())
+        _show_model(self.metrics, self.pipeline)
+        self.metrics.reloads.labels("done").inc()
+        log.info("settings_reloaded", extra={"changed": changed, "needs_restart": ignored})
+
+
+def _show_model(metrics: Metrics, pipeline: Pipeline) -> None:
+    bundle = pipeline.bundle
+    metrics.model.info(
+        {"name": bundle.manifest.model, "version": bundle.version, "detector": bundle.manifest.detector, "ganwatch": __version__}
+    )
+    metrics.model_created.set(datetime.fromisoformat(bundle.manifest.created_at).timestamp())
+    metrics.threshold.set(pipeline.threshold)
+    metrics.target_alert_rate.set(pipeline.target_alert_rate)
+
+
+def _unhealthy(health: Health) -> str | None:
+    silent_s = time.monotonic() - health.turned_at
+    return f"the loop has not turned for {silent_s:.0f} s" if silent_s > UNHEALTHY_AFTER_S else None
+
+
+def _not_ready(health: Health) -> str | None:
+    if not health.joined:
+        return "no partitions assigned yet"
+    return f"waiting for {', '.join(sorted(health.waiting))}" if health.waiting else None

@@ -1,0 +1,165 @@
+"""`ganwatch score FILE`: the daemon's scoring path over a file, with the same results bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from monitor.alerting.alert import severity_of
+from monitor.champion import load_champion
+from monitor.errors import ConfigError
+from monitor.model.attribution import Attribution
+from monitor.model.bundle import Bundle
+from monitor.model.calibration import threshold_of, tie_breakers
+from monitor.model.detection import Detections, detect, explain
+from monitor.model.tables import read_features, read_sample
+from monitor.settings import Settings
+
+PLACE = ("topic", "partition", "offset")
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class FileScores:
+    """Scores of every row of a file.
+
+    Attributes:
+        file: which.
+        bundle: the model that scored.
+        threshold: least score that is flagged.
+        frame: one row a record: `row` (from 0) or the record's place, raw_score, p_value, score, flagged, severity.
+        top: attributions of the highest-scoring rows, by their position in `frame`, highest first.
+    """
+
+    file: Path
+    bundle: Bundle
+    threshold: float
+    frame: pl.DataFrame
+    top: dict[int, list[Attribution]]
+
+
+def score_file(file: Path, settings: Settings, *, top: int = 10) -> FileScores:
+    """Scores all rows.
+
+    Args:
+        file: CSV, Parquet or JSON lines.
+        settings: registry, schema and decision.
+        top: how many of the highest scores to explain.
+
+    Raises:
+        ConfigError: the file does not fit the schema.
+        BundleError: no usable model.
+    """
+    bundle = load_champion(settings)
+    places = [column for column in PLACE if column in read_sample(file, 1).columns]
+    whole = read_features(file, bundle.schema, places)
+    frame = whole.select(bundle.schema.feature_names)
+    breakers = row_tie_breakers(bundle, whole)
+    threshold = settings.threshold if settings.threshold is not None else threshold_of(settings.target_alert_rate)
+    parts = [
+        detect(bundle, part, breakers[start : start + part.height])
+        for start, part in zip(range(0, frame.height, _ROWS_AT_ONCE), frame.iter_slices(_ROWS_AT_ONCE), strict=True)
+    ]
+    scores = _scores_frame(whole, parts, threshold)
+    return FileScores(file, bundle, threshold, scores, _explain_top(bundle, frame, scores, top, settings.attribution_top_k))
+
+
+def row_tie_breakers(bundle: Bundle, frame: pl.DataFrame) -> NDArray[np.float64]:
+    """float64 (n,): from topic, partition and offset where the file has them, else from the row number."""
+    if not set(PLACE) <= set(frame.columns):
+        return tie_breakers(bundle.sha256, "", 0, np.arange(frame.height, dtype=np.int64))
+    breakers = np.zeros(frame.height)
+    placed = frame.select(*PLACE).with_row_index("row")
+    for (topic, partition), rows in placed.group_by(["topic", "partition"]):
+        offsets = rows.get_column("offset").cast(pl.Int64).to_numpy()
+        breakers[rows.get_column("row").to_numpy()] = tie_breakers(bundle.sha256, str(topic), int(str(partition)), offsets)
+    return breakers
+
+
+def _scores_frame(whole: pl.DataFrame, parts: Sequence[Detections], threshold: float) -> pl.DataFrame:
+    score = np.concatenate([part.score for part in parts])
+    columns = {
+        "raw_score": np.concatenate([part.raw_score for part in parts]),
+        "p_value": np.concatenate([part.p_value for part in parts]),
+        "score": score,
+        "flagged": score >= threshold,
+    }
+    place = whole.select(column for column in PLACE if column in whole.columns)
+    return pl.concat([place.with_row_index("row"), pl.DataFrame(columns)], how="horizontal")
+
+
+def _explain_top(bundle: Bundle, frame: pl.DataFrame, scores: pl.DataFrame, top: int, top_k: int) -> dict[int, list[Attribution]]:
+    order = np.argsort(-scores.get_column("score").to_numpy(), kind="stable")[:top].astype(np.intp)
+    if not len(order):
+        return {}
+    rows = frame[order]
+    detections = detect(bundle, rows, np.zeros(len(order)))
+    return dict(zip(order.tolist(), explain(bundle, rows, detections, np.arange(len(order)), top_k), strict=True))
+
+
+def print_scores(scores: FileScores, *, out: Path | None, top: int, as_json: bool) -> None:  # noqa: FBT001 - keyword only
+    """Shows a summary and the highest scores; writes all rows to `out`."""
+    if out is not None:
+        write_scores(scores.frame, out)
+    if as_json:
+        print(msgspec.json.encode(_summary(scores)).decode())  # noqa: T201
+        return
+    console = Console()
+    flagged = int(scores.frame.get_column("flagged").sum())
+    console.print(
+        f"{scores.file}: {scores.frame.height} rows, {flagged} flagged ({flagged / scores.frame.height:.3%}) at score >= {scores.threshold:.1f}, "
+        f"model {scores.bundle.manifest.model} {scores.bundle.version}"
+    )
+    if scores.top:
+        console.print(_table(scores))
+    if out is not None:
+        console.print(f"all scores: {out}")
+
+
+def _summary(scores: FileScores) -> dict[str, object]:
+    flagged = int(scores.frame.get_column("flagged").sum())
+    rows = scores.frame.get_column("row")
+    return {
+        "file": str(scores.file),
+        "rows": scores.frame.height,
+        "flagged": flagged,
+        "threshold": scores.threshold,
+        "model": {"name": scores.bundle.manifest.model, "version": scores.bundle.version, "sha256": scores.bundle.sha256},
+        "top": [
+            {"row": rows[position], **scores.frame.row(position, named=True), "attribution": attribution}
+            for position, attribution in scores.top.items()
+        ],
+    }
+
+
+def _table(scores: FileScores) -> Table:
+    table = Table("row", "score", "p", "severity", "why (value, expected)", title="highest scores")
+    for position, attributions in scores.top.items():
+        row = scores.frame.row(position, named=True)
+        why = "; ".join(f"{a.feature} {a.value} ({a.expected}) {a.share:.0%}" for a in attributions[:3])
+        style = "bold" if row["flagged"] else "dim"
+        table.add_row(str(row["row"]), f"{row['score']:.1f}", f"{row['p_value']:.1e}", severity_of(row["score"]), why, style=style)
+    return table
+
+
+def write_scores(frame: pl.DataFrame, out: Path) -> None:
+    """Writes the scores of all rows.
+
+    Raises:
+        ConfigError: unknown suffix, or the folder cannot be written to.
+    """
+    writers = {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson, ".ndjson": frame.write_ndjson}
+    if out.suffix not in writers:
+        raise ConfigError(f"--out {out}", f"unknown suffix; use one of {', '.join(writers)}")
+    try:
+        writers[out.suffix](out)
+    except OSError as error:
+        raise ConfigError(f"--out {out}", f"cannot be written: {error.strerror}") from error

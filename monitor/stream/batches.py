@@ -1,0 +1,108 @@
+"""Micro-batches: records of one poll or several, closed when full or when the first one has waited long enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive records of one partition.
+
+    Attributes:
+        topic: of the records.
+        partition: of the records.
+        epoch: which assignment of the partition they were read under; offsets are committed only while it lasts.
+        records: kafka-python's ConsumerRecord, ascending by offset.
+    """
+
+    topic: str
+    partition: int
+    epoch: int
+    records: Sequence[Any]
+
+    @property
+    def next_offset(self) -> int:
+        """The offset to commit once these records are done: that of the next record to read."""
+        return int(self.records[-1].offset) + 1
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What is decoded, scored, published and committed together.
+
+    Attributes:
+        segments: in the order they were read.
+        closed_at: monotonic seconds.
+    """
+
+    segments: tuple[Segment, ...]
+    closed_at: float
+
+    @property
+    def n_rows(self) -> int:
+        """Number of records."""
+        return sum(len(segment.records) for segment in self.segments)
+
+    @property
+    def records(self) -> list[Any]:
+        """All records, segment after segment."""
+        return list(chain.from_iterable(segment.records for segment in self.segments))
+
+    def offsets(self, segment: Segment) -> NDArray[np.int64]:
+        """int64 (n,) offsets of one segment's records."""
+        return np.fromiter((record.offset for record in segment.records), dtype=np.int64, count=len(segment.records))
+
+
+@dataclass
+class BatchBuilder:
+    """Collects segments until the batch is due.
+
+    Attributes:
+        max_rows: closed at this many records.
+        max_wait_s: or this long after the first one arrived.
+        clock: monotonic seconds.
+    """
+
+    max_rows: int
+    max_wait_s: float
+    clock: Callable[[], float]
+    _segments: list[Segment] = field(default_factory=list)
+    _rows: int = 0
+    _opened_at: float = 0.0
+
+    @property
+    def room(self) -> int:
+        """How many more records fit."""
+        return self.max_rows - self._rows
+
+    def add(self, segments: Sequence[Segment]) -> None:
+        """Takes what a poll returned; at most `room` records."""
+        if segments and not self._segments:
+            self._opened_at = self.clock()
+        self._segments.extend(segments)
+        self._rows += sum(len(segment.records) for segment in segments)
+
+    def remaining_s(self, idle_s: float) -> float:
+        """Seconds until the open batch is due, at most `idle_s`; that when there is none."""
+        return min(idle_s, max(0.0, self._opened_at + self.max_wait_s - self.clock())) if self._segments else idle_s
+
+    def close_if_due(self) -> MicroBatch | None:
+        """The batch if it is full or has waited long enough."""
+        if self._segments and (self.room <= 0 or self.remaining_s(self.max_wait_s) == 0.0):
+            return self.close()
+        return None
+
+    def close(self) -> MicroBatch | None:
+        """Whatever was collected; None when that is nothing."""
+        if not self._segments:
+            return None
+        batch = MicroBatch(segments=tuple(self._segments), closed_at=self.clock())
+        self._segments, self._rows = [], 0
+        return batch

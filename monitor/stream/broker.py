@@ -1,0 +1,159 @@
+"""Connections to Kafka: options common to all clients, what the broker must offer, and the border where its errors become ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from monitor.errors import BrokerError, ConfigError
+from monitor.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_UNKNOWN_TOPIC = 3
+_TOPIC_FORBIDDEN = 29
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Options that consumer, producer and admin client share.
+
+    Raises:
+        ConfigError: the C implementation of CRC-32C is missing; without it a record costs ten times as much.
+    """
+    _require_fast_checksums()
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "client_id": f"ganwatch-{settings.group_id}",
+        "bootstrap_timeout_ms": int(settings.broker_timeout_s * 1000),
+        "security_protocol": settings.security_protocol,
+        "reconnect_backoff_max_ms": 2000,
+    }
+    if settings.kafka_api_version is not None:
+        options["api_version"] = tuple(int(part) for part in settings.kafka_api_version.split("."))
+    if settings.security_protocol in {"SSL", "SASL_SSL"}:
+        options |= {
+            "ssl_cafile": settings.ssl_cafile,
+            "ssl_certfile": settings.ssl_certfile,
+            "ssl_keyfile": settings.ssl_keyfile,
+            "ssl_password": settings.ssl_password.get_secret_value() if settings.ssl_password else None,
+            "ssl_check_hostname": settings.ssl_check_hostname,
+        }
+    if settings.sasl_mechanism is not None:
+        options |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value() if settings.sasl_password else None,
+        }
+    return options
+
+
+def _require_fast_checksums() -> None:
+    try:
+        import crc32c  # noqa: F401 - kafka-python finds it by itself
+    except ImportError as error:
+        raise ConfigError("installation", "the package crc32c is missing; install ganwatch anew or `pip install crc32c`") from error
+
+
+@contextmanager
+def broker_errors(settings: Settings, doing: str) -> Iterator[None]:
+    """Turns what kafka-python raises into a BrokerError that says what we were doing.
+
+    Raises:
+        BrokerError: instead of any error of the client library.
+    """
+    from kafka.errors import KafkaError
+
+    try:
+        yield
+    except KafkaError as error:
+        raise BrokerError(settings.bootstrap_servers, f"{doing}: {describe_kafka_error(error)}") from error
+    except OSError as error:  # certificates that cannot be read, addresses that cannot be resolved
+        raise BrokerError(settings.bootstrap_servers, f"{doing}: {error}") from error
+
+
+def describe_kafka_error(error: Exception) -> str:
+    """What happened, in words, with the remedy where there is a usual one."""
+    from kafka import errors
+
+    if isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error).lower():
+        return "no broker answered; check bootstrap_servers, security_protocol and that the broker is up"
+    if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailedError):
+        return f"the broker refused the login; check sasl_mechanism, sasl_username and sasl_password ({error})"
+    if isinstance(error, errors.TopicAuthorizationFailedError):
+        return f"this user may not use the topic; grant it in the broker's access rules ({error})"
+    if isinstance(error, errors.GroupAuthorizationFailedError):
+        return f"this user may not use the consumer group; grant Read on it ({error})"
+    return f"{type(error).__name__}: {error}" if type(error).__name__ not in str(error) else str(error)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Identity of what alerts point into.
+
+    Attributes:
+        id: of the cluster; empty where the broker gives none.
+        topic_id: of the features topic; empty where the broker gives none.
+    """
+
+    id: str
+    topic_id: str
+
+
+def inspect_cluster(settings: Settings, required: tuple[str, ...], identified: str) -> Cluster:
+    """Checks that the topics exist, creating the missing ones if `create_topics` says so.
+
+    Args:
+        settings: connection and topic settings.
+        required: topics that must exist.
+        identified: the one whose id is wanted.
+
+    Raises:
+        BrokerError: no broker, no access, or a missing topic.
+    """
+    from kafka import KafkaAdminClient
+
+    with broker_errors(settings, "connecting"):
+        admin = KafkaAdminClient(**client_options(settings))
+    try:
+        with broker_errors(settings, "looking up the topics"):
+            found = {topic["name"]: topic for topic in admin.describe_topics(list(required))}
+            _refuse_forbidden(settings, found)
+            missing = [name for name in required if found.get(name, {}).get("error_code", _UNKNOWN_TOPIC) == _UNKNOWN_TOPIC]
+            if missing and settings.create_topics:
+                _create_topics(admin, settings, missing)
+                found |= {topic["name"]: topic for topic in admin.describe_topics(missing)}
+            elif missing:
+                names = ", ".join(repr(name) for name in missing)
+                raise BrokerError(settings.bootstrap_servers, f"no topic {names}; create it, or start with --create-topics")
+            return Cluster(id=str(admin.describe_cluster()["cluster_id"] or ""), topic_id=_topic_id(found[identified]))
+    finally:
+        admin.close()
+
+
+def _topic_id(topic: dict[str, Any]) -> str:
+    """The id as text; brokers older than 2.8 give none, or all zeros."""
+    text = str(topic.get("topic_id") or "")
+    return "" if set(text) <= {"0", "-"} else text
+
+
+def _refuse_forbidden(settings: Settings, found: dict[str, dict[str, Any]]) -> None:
+    forbidden = [name for name, topic in found.items() if topic["error_code"] == _TOPIC_FORBIDDEN]
+    if forbidden:
+        names = ", ".join(repr(name) for name in forbidden)
+        raise BrokerError(settings.bootstrap_servers, f"this user may not see topic {names}; grant Read or Write on it")
+
+
+def _create_topics(admin: Any, settings: Settings, names: list[str]) -> None:
+    from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
+    for name in names:
+        topic = NewTopic(name, settings.new_topic_partitions, settings.new_topic_replication)
+        try:
+            admin.create_topics([topic], wait_for_metadata=True)
+            log.info("topic_created", extra={"topic": name, "partitions": settings.new_topic_partitions})
+        except TopicAlreadyExistsError:  # another replica was faster
+            continue

@@ -1,0 +1,42 @@
+"""Dead letters: records that could not be scored, unchanged, with where they stood and why in the headers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from monitor.errors import InvalidRecord
+from monitor.stream.sink import Message
+
+
+def dead_letter(record: Any, reason: InvalidRecord, topic: str) -> Message:
+    """The message for one invalid record.
+
+    Headers: `topic`, `partition`, `offset`, `timestamp` (milliseconds), `reason`, `detail`; `null_value` when the record had
+    no value at all; the record's own headers behind them as `original.<name>`.
+
+    Args:
+        record: kafka-python's ConsumerRecord.
+        reason: why it is invalid.
+        topic: where dead letters go.
+    """
+    headers = [
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+        ("timestamp", str(record.timestamp).encode()),
+        ("reason", reason.reason.encode()),
+        ("detail", reason.detail.encode(errors="replace")),
+    ]
+    if record.value is None:
+        headers.append(("null_value", b"true"))
+    headers += [(f"original.{name}", content) for name, content in record.headers or () if content is not None]
+    value = record.value or b""
+    return Message(topic, record.key, value, tuple(headers), smaller=lambda: _truncated(topic, value, tuple(headers)))
+
+
+def _truncated(topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Message:
+    """The same without its value, its key and its own headers, which may be what makes it too large."""
+    ours = tuple(header for header in headers if not header[0].startswith("original."))
+    facts = (("truncated", b"true"), ("size", str(len(value)).encode()), ("sha256", hashlib.sha256(value).hexdigest().encode()))
+    return Message(topic, None, b"", ours + facts)

@@ -1,0 +1,195 @@
+"""One micro-batch from raw bytes to messages: decode, transform, score, decide, explain. Publishes nothing itself."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.alerting.alert import AlertWriter, Finding, without_payload
+from monitor.errors import InvalidRecord, TooManyInvalidRecords
+from monitor.model.bundle import Bundle
+from monitor.model.calibration import p_value_of, threshold_of, tie_breakers
+from monitor.model.decode import Decoder
+from monitor.model.detection import Detections, detect, explain, imputed_features
+from monitor.settings import Settings
+from monitor.stream.batches import MicroBatch
+from monitor.stream.broker import Cluster
+from monitor.stream.dead_letters import dead_letter
+from monitor.stream.sink import Message
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a micro-batch, before anything of it was published.
+
+    Attributes:
+        batch: the records.
+        messages: alerts and dead letters, in the order of the records.
+        scores: float64 (n_scored,).
+        n_flagged: how many alerts there are.
+        reasons: dead letters by reason.
+        imputed: replaced values by feature.
+        timestamps_ms: int64 (n_rows,), Kafka's timestamps.
+        stage_seconds: wall time by stage.
+    """
+
+    batch: MicroBatch
+    messages: list[Message]
+    scores: NDArray[np.float64]
+    n_flagged: int
+    reasons: Counter[str]
+    imputed: dict[str, int]
+    timestamps_ms: NDArray[np.int64]
+    stage_seconds: dict[str, float]
+
+
+class InvalidWindow:
+    """Counts invalid records among the last ones and says when there are too many.
+
+    It trips as soon as the count alone exceeds `max_invalid_ratio` of a full window, so a topic of nothing but invalid
+    records is left after a fraction of the window.
+    """
+
+    def __init__(self, window_rows: int) -> None:
+        self._last = np.zeros(window_rows, dtype=np.bool_)
+        self._seen = 0
+
+    def check(self, n_rows: int, invalid: Sequence[tuple[int, InvalidRecord]], *, topic: str, max_invalid_ratio: float) -> None:
+        """Takes the outcome of a batch, in order.
+
+        Raises:
+            TooManyInvalidRecords: the limit is exceeded at any point of the batch.
+        """
+        outcome = np.zeros(n_rows, dtype=np.bool_)
+        outcome[[row for row, _ in invalid]] = True
+        window = len(self._last)
+        history = np.concatenate([self._last, outcome])
+        self._last = history[-window:]
+        if not invalid:
+            return
+        counts = np.cumsum(history)
+        worst = int((counts[window:] - counts[:-window]).max(initial=0))
+        if worst > max_invalid_ratio * window:
+            raise TooManyInvalidRecords(
+                topic=topic, invalid=worst, window=window, max_invalid_ratio=max_invalid_ratio, example=invalid[-1][1]
+            )
+
+
+@dataclass
+class Pipeline:
+    """Judges micro-batches with one model and one set of decision settings.
+
+    Attributes:
+        bundle: the model.
+        settings: decision settings; replaced on SIGHUP.
+        cluster: identity of what alerts point into.
+        now: wall clock with a time zone.
+    """
+
+    bundle: Bundle
+    settings: Settings
+    cluster: Cluster
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _decoder: Decoder = field(init=False)
+    _window: InvalidWindow = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._decoder = self.bundle.decoder(self.settings.max_record_bytes)
+        self._window = InvalidWindow(self.settings.invalid_window_rows)
+
+    @property
+    def threshold(self) -> float:
+        """Least score that is flagged."""
+        settings = self.settings
+        return settings.threshold if settings.threshold is not None else threshold_of(settings.target_alert_rate)
+
+    @property
+    def target_alert_rate(self) -> float:
+        """Expected share of normal records that reach the threshold."""
+        settings = self.settings
+        return settings.target_alert_rate if settings.threshold is None else p_value_of(settings.threshold)
+
+    def judge(self, batch: MicroBatch) -> Judged:
+        """Decodes and scores a micro-batch and writes its alerts and dead letters.
+
+        Raises:
+            TooManyInvalidRecords: more than `max_invalid_ratio` of the last records were invalid; nothing was published.
+        """
+        settings = self.settings
+        stages: dict[str, float] = {}
+        stage = _stage_timer(stages)
+        records = batch.records
+        with stage("decode"):
+            decoded = self._decoder.decode([record.value for record in records])
+        self._window.check(
+            len(records), decoded.invalid, topic=settings.features_topic, max_invalid_ratio=settings.max_invalid_ratio
+        )
+        rows = np.asarray(decoded.rows, dtype=np.intp)
+        detections = detect(self.bundle, decoded.frame, self._tie_breakers(batch)[rows], stage)
+        flagged = np.flatnonzero(detections.score >= self.threshold)
+        with stage("explain"):
+            alerts = self._alerts([records[rows[place]] for place in flagged], decoded.frame, detections, flagged)
+            dead = [(row, dead_letter(records[row], reason, settings.dead_letters_topic)) for row, reason in decoded.invalid]
+        in_order = sorted([*zip(rows[flagged].tolist(), alerts, strict=True), *dead], key=lambda entry: entry[0])
+        return Judged(
+            batch=batch,
+            messages=[message for _, message in in_order],
+            scores=detections.score,
+            n_flagged=len(flagged),
+            reasons=Counter(reason.reason for _, reason in decoded.invalid),
+            imputed=self._imputed(detections),
+            timestamps_ms=np.fromiter((record.timestamp for record in records), dtype=np.int64, count=len(records)),
+            stage_seconds=stages,
+        )
+
+    def _tie_breakers(self, batch: MicroBatch) -> NDArray[np.float64]:
+        parts = [tie_breakers(self.bundle.sha256, part.topic, part.partition, batch.offsets(part)) for part in batch.segments]
+        return np.concatenate(parts)
+
+    def _alerts(self, records: list[Any], frame: Any, detections: Detections, flagged: NDArray[np.intp]) -> list[Message]:
+        """Messages for the flagged rows."""
+        settings = self.settings
+        writer = AlertWriter.for_bundle(self.bundle, self.cluster, self.threshold, with_payload=settings.alert_payload)
+        attributions = explain(self.bundle, frame, detections, flagged, settings.attribution_top_k)
+        detected_at = self.now()
+        messages = []
+        for record, row, attribution in zip(records, flagged.tolist(), attributions, strict=True):
+            finding = Finding(
+                score=float(detections.score[row]),
+                p_value=float(detections.p_value[row]),
+                raw_score=float(detections.raw_score[row]),
+                attribution=attribution,
+                imputed=imputed_features(self.bundle, detections.missing, row),
+            )
+            alert = writer.write(record, finding, detected_at=detected_at)
+            key = record.key if record.key is not None else alert.id.encode()
+            messages.append(_alert_message(settings.alerts_topic, key, alert))
+        return messages
+
+    def _imputed(self, detections: Detections) -> dict[str, int]:
+        if detections.missing is None:
+            return {}
+        counts = detections.missing.sum(axis=0).tolist()
+        return {name: count for name, count in zip(self.bundle.schema.feature_names, counts, strict=True) if count}
+
+
+def _alert_message(topic: str, key: bytes, alert: Any) -> Message:
+    return Message(topic, key, alert.to_json(), smaller=lambda: Message(topic, key, without_payload(alert).to_json()))
+
+
+def _stage_timer(seconds: dict[str, float]) -> Any:
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+
+    return stage

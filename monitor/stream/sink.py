@@ -1,0 +1,202 @@
+"""Publishes messages and waits until the broker has them. What fails is sent again until it is acknowledged or we are told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monitor.errors import BrokerError
+from monitor.settings import Settings
+from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
+
+log = logging.getLogger(__name__)
+
+# An acknowledgement usually takes milliseconds; after this long the service says that it waits.
+SLOW_S = 1.0
+FIRST_BACKOFF_S = 0.1
+LAST_BACKOFF_S = 5.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to publish.
+
+    Attributes:
+        topic: where to.
+        key: decides the partition; None spreads.
+        value: content; None is a tombstone.
+        headers: names and contents.
+        smaller: makes the version to send instead when the topic refuses this one for its size; None when there is none.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    smaller: Callable[[], Message] | None = None
+
+
+class Sink:
+    """An idempotent producer that is replaced when it breaks."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Connects.
+
+        Raises:
+            BrokerError: no broker, or it refuses us.
+        """
+        self._settings = settings
+        self._producer = self._connect()
+
+    def _connect(self) -> Any:
+        from kafka import KafkaProducer
+
+        with broker_errors(self._settings, "connecting the producer"):
+            return KafkaProducer(
+                **client_options(self._settings),
+                acks="all",
+                enable_idempotence=True,
+                compression_type=None if self._settings.compression == "none" else self._settings.compression,
+                linger_ms=1,
+                max_block_ms=5000,
+                request_timeout_ms=10_000,
+                delivery_timeout_ms=30_000,
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+            )
+
+    def send(self, message: Message) -> Any:
+        """Hands a message to the producer; returns its future.
+
+        Raises:
+            kafka.errors.KafkaError: it could not even be queued.
+        """
+        return self._producer.send(
+            message.topic, value=message.value, key=message.key, headers=[(name, content) for name, content in message.headers]
+        )
+
+    def replace(self) -> None:
+        """A fresh producer, for when the old one cannot be trusted any more; the old one is dropped without waiting."""
+        from kafka.errors import KafkaError
+
+        try:
+            self._producer.close(timeout=0)
+        except KafkaError as error:
+            log.info("producer_not_closed", extra={"error": repr(error)})
+        self._producer = self._connect()
+
+    def close(self, timeout_s: float) -> None:
+        """Sends what is queued and ends."""
+        from kafka.errors import KafkaError
+
+        try:
+            self._producer.close(timeout=timeout_s)
+        except KafkaError as error:
+            log.warning("producer_not_closed", extra={"error": repr(error)})
+
+
+class DeliveryAbortedError(Exception):
+    """The service stops before all was acknowledged; nothing of this micro-batch is committed."""
+
+
+class Delivery:
+    """The messages of one micro-batch on their way."""
+
+    def __init__(self, sink: Sink, messages: Sequence[Message]) -> None:
+        """Sends all messages; `complete` waits for them."""
+        self._sink = sink
+        self._pending = [(message, self._send(message)) for message in messages]
+
+    def _send(self, message: Message) -> Any:
+        """The message's future, or the error that kept it from being queued."""
+        from kafka.errors import KafkaError
+
+        try:
+            return self._sink.send(message)
+        except KafkaError as error:
+            return error
+
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> None:
+        """Returns once every message is acknowledged, however long that takes.
+
+        Args:
+            abort: set when the service must not wait any longer.
+            on_waiting: told a topic and whether delivery to it is stuck.
+
+        Raises:
+            DeliveryAbortedError: `abort` was set before all were acknowledged.
+        """
+        backoff_s = FIRST_BACKOFF_S
+        stuck: set[str] = set()
+
+        def report(topic: str, error: str) -> None:
+            if topic not in stuck:
+                stuck.add(topic)
+                on_waiting(topic, True)
+                log.warning("delivery_stuck", extra={"topic": topic, "error": error})
+
+        while failed := self._failed(abort, report):
+            for message, error in failed:
+                if not (_is_about_size(error) and message.smaller):
+                    report(message.topic, describe_kafka_error(error))
+            if stuck and abort.wait(backoff_s):
+                raise DeliveryAbortedError
+            backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
+            self._send_again(failed)
+        for topic in stuck:
+            on_waiting(topic, False)
+            log.info("delivery_resumed", extra={"topic": topic})
+
+    def _failed(self, abort: threading.Event, report: Callable[[str, str], None]) -> list[tuple[Message, Exception]]:
+        """Waits for the broker's answers; returns what it did not acknowledge."""
+        failed: list[tuple[Message, Exception]] = []
+        for message, future in self._pending:
+            if isinstance(future, Exception):
+                failed.append((message, future))
+                continue
+            _wait_until_done(future, abort, lambda message=message: report(message.topic, "not acknowledged yet"))  # type: ignore[misc]
+            if future.failed():
+                failed.append((message, future.exception))
+        return failed
+
+    def _send_again(self, failed: Sequence[tuple[Message, Exception]]) -> None:
+        if any(not _is_about_size(error) for _, error in failed):
+            try:
+                self._sink.replace()
+            except BrokerError as error:
+                self._pending = list(failed)
+                log.info("broker_unreachable", extra={"error": str(error)})
+                return
+        self._pending = []
+        for message, error in failed:
+            again = message.smaller() if _is_about_size(error) and message.smaller else message
+            self._pending.append((again, self._send(again)))
+
+
+def _wait_until_done(future: Any, abort: threading.Event, on_slow: Callable[[], None]) -> None:
+    """Waits for a future of the producer.
+
+    Raises:
+        DeliveryAbortedError: `abort` was set before.
+    """
+    from kafka.errors import KafkaError, KafkaTimeoutError
+
+    while not future.is_done:
+        if abort.is_set():
+            raise DeliveryAbortedError
+        try:
+            future.get(timeout=SLOW_S)
+        except KafkaTimeoutError:
+            if not future.is_done:
+                on_slow()
+        except KafkaError:
+            return
+
+
+def _is_about_size(error: Exception) -> bool:
+    from kafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+
+    return isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError)

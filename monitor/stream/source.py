@@ -1,0 +1,310 @@
+"""The features topic as the service sees it: polled records, positions, commits and lag. One thread owns a source.
+
+The offset convention, once: what is committed is the *next* offset to read. Nothing is committed for a partition that was
+lost or given away, not even when it came back since: every assignment of a partition has an epoch of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from monitor.errors import BrokerError
+from monitor.settings import Settings
+from monitor.stream.batches import Segment
+from monitor.stream.broker import broker_errors, client_options
+from monitor.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far one partition is behind.
+
+    Attributes:
+        partition: which.
+        records: not yet acknowledged.
+        seconds: age of the oldest of them, by its Kafka timestamp; 0 when there is none.
+    """
+
+    partition: int
+    records: int
+    seconds: float
+
+
+@dataclass
+class _Held:
+    """What we know of a partition that is assigned to us.
+
+    Attributes:
+        epoch: number of this assignment.
+        unacknowledged: polled and not yet settled, oldest first.
+        settled: next offset to commit; None when there is nothing new.
+        newest_ms: Kafka timestamp of the last record polled.
+    """
+
+    epoch: int
+    unacknowledged: deque[Segment] = field(default_factory=deque)
+    settled: int | None = None
+    newest_ms: int | None = None
+
+
+class Source:
+    """A consumer in a group, with cooperative rebalancing and our own offset policy."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Connects and subscribes.
+
+        Raises:
+            BrokerError: no broker, or it refuses us.
+        """
+        from kafka import KafkaConsumer
+        from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+        self._settings = settings
+        self._metrics = metrics
+        self._lock = threading.Lock()  # the rebalance callbacks run on the client's I/O thread
+        self._held: dict[Any, _Held] = {}
+        self._last_epoch = 0
+        self._joined = False
+        self._commit_in_flight: dict[Any, int] | None = None  # epochs of the partitions in it
+        with broker_errors(settings, "connecting the consumer"):
+            self._consumer = KafkaConsumer(
+                **client_options(settings),
+                group_id=settings.group_id,
+                group_instance_id=settings.group_instance_id,
+                session_timeout_ms=int(settings.session_timeout_s * 1000),
+                heartbeat_interval_ms=max(100, int(min(3.0, settings.session_timeout_s / 4) * 1000)),
+                max_poll_interval_ms=int(settings.max_poll_interval_s * 1000),
+                partition_assignment_strategy=[CooperativeStickyAssignor],
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                allow_auto_create_topics=False,
+                isolation_level="read_committed",
+                max_poll_records=settings.max_rows,
+                fetch_max_bytes=settings.fetch_max_bytes,
+                max_partition_fetch_bytes=settings.fetch_max_bytes,
+                metadata_max_age_ms=30_000,
+                metrics_enabled=False,
+            )
+            self._consumer.subscribe([settings.features_topic], listener=_listener(self))
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given us our partitions, be it none."""
+        return self._joined
+
+    def poll(self, timeout_s: float, max_rows: int) -> list[Segment]:
+        """Records that have arrived, at most `max_rows`; an empty list after `timeout_s`.
+
+        Raises:
+            BrokerError: offsets are gone and `on_offset_lost` is `fail`, or the broker refuses us for good.
+            kafka.errors.KafkaError: anything that may pass.
+        """
+        from kafka.errors import FencedInstanceIdError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+        try:
+            polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max(1, max_rows))
+        except NoOffsetForPartitionError as error:
+            self._begin(error.args[0])
+            return []
+        except OffsetOutOfRangeError as error:
+            self._recover(error.args[0])
+            return []
+        except FencedInstanceIdError as error:
+            raise BrokerError(
+                self._settings.bootstrap_servers,
+                f"another replica uses group_instance_id {self._settings.group_instance_id!r}; give each its own",
+            ) from error
+        with self._lock:
+            return [self._segment(partition, records) for partition, records in polled.items()]
+
+    def _segment(self, partition: Any, records: list[Any]) -> Segment:
+        held = self._held.get(partition)
+        segment = Segment(topic=partition.topic, partition=partition.partition, epoch=held.epoch if held else 0, records=records)
+        if held:
+            held.unacknowledged.append(segment)
+            held.newest_ms = records[-1].timestamp
+        return segment
+
+    def _begin(self, partitions: Iterable[Any]) -> None:
+        """First start of a group: `start_from` decides."""
+        find = self._consumer.beginning_offsets if self._settings.start_from == "earliest" else self._consumer.end_offsets
+        for partition, offset in find(list(partitions), timeout_ms=int(self._settings.broker_timeout_s * 1000)).items():
+            self._consumer.seek(partition, offset)
+            log.info("partition_begun", extra={"partition": partition.partition, "offset": offset, "start_from": self._settings.start_from})
+
+    def _recover(self, lost: Mapping[Any, int]) -> None:
+        """The broker has deleted what we were to read: `on_offset_lost` decides; the gap is counted."""
+        policy = self._settings.on_offset_lost
+        for partition, position in lost.items():
+            if policy == "fail":
+                raise BrokerError(
+                    self._settings.bootstrap_servers,
+                    f"offset {position} of {partition.topic}/{partition.partition} no longer exists and on_offset_lost is 'fail'",
+                )
+            find = self._consumer.beginning_offsets if policy == "earliest" else self._consumer.end_offsets
+            offset = find([partition], timeout_ms=int(self._settings.broker_timeout_s * 1000))[partition]
+            self._consumer.seek(partition, offset)
+            self._metrics.skipped.inc(max(0, offset - position))
+            log.warning("offsets_lost", extra={"partition": partition.partition, "wanted": position, "continues_at": offset, "policy": policy})
+
+    def pause(self) -> None:
+        """Stops fetching; polling goes on, so that the group keeps its member."""
+        self._consumer.pause(*self._consumer.assignment())
+
+    def resume(self) -> None:
+        """Fetches again."""
+        self._consumer.resume(*self._consumer.paused())
+
+    def settle(self, segments: Iterable[Segment]) -> None:
+        """Notes that everything the segments led to is acknowledged; `commit` sends the offsets.
+
+        Segments are settled in the order in which they were polled; those of a lost partition are forgotten.
+        """
+        from kafka import TopicPartition
+
+        with self._lock:
+            for segment in segments:
+                held = self._held.get(TopicPartition(segment.topic, segment.partition))
+                if held and held.epoch == segment.epoch:
+                    held.settled = segment.next_offset
+                    held.unacknowledged.popleft()
+
+    def commit(self) -> None:
+        """Sends what is settled, without waiting; a commit under way is not overtaken."""
+        with self._lock:
+            if self._commit_in_flight is not None:
+                return
+            offsets = self._take_settled(self._held)
+            if not offsets:
+                return
+            self._commit_in_flight = {partition: self._held[partition].epoch for partition in offsets}
+        self._consumer.commit_async(_next_offsets(offsets), callback=self._committed)
+
+    def _take_settled(self, partitions: Iterable[Any]) -> dict[Any, int]:
+        """Next offsets that were settled since the last commit; the caller holds the lock."""
+        offsets = {}
+        for partition in partitions:
+            held = self._held.get(partition)
+            if held and held.settled is not None:
+                offsets[partition], held.settled = held.settled, None
+        return offsets
+
+    def _committed(self, offsets: Mapping[Any, Any], outcome: object) -> None:
+        """Called by the client from `poll` once the broker has answered; a failed commit is tried again with the next one."""
+        with self._lock:
+            epochs, self._commit_in_flight = self._commit_in_flight or {}, None
+            if not isinstance(outcome, Exception):
+                self._metrics.last_commit.set_to_current_time()
+                return
+            for partition, next_offset in offsets.items():
+                held = self._held.get(partition)
+                if held and held.epoch == epochs.get(partition) and held.settled is None:
+                    held.settled = next_offset.offset
+        log.warning("commit_failed", extra={"error": repr(outcome)})
+
+    def lag(self, timeout_s: float, now_s: float) -> list[Lag]:
+        """Lag of every assigned partition.
+
+        Args:
+            timeout_s: the longest wait for the broker.
+            now_s: wall clock, seconds since 1970.
+
+        Raises:
+            kafka.errors.KafkaError: the broker does not answer in time.
+        """
+        partitions = list(self._consumer.assignment())
+        if not partitions:
+            return []
+        ends = self._consumer.end_offsets(partitions, timeout_ms=int(timeout_s * 1000))
+        return [self._lag_of(partition, ends[partition], timeout_s, now_s) for partition in partitions]
+
+    def _lag_of(self, partition: Any, end: int, timeout_s: float, now_s: float) -> Lag:
+        with self._lock:
+            held = self._held.get(partition)
+            first = held.unacknowledged[0].records[0] if held and held.unacknowledged else None
+            newest_ms = held.newest_ms if held else None
+        if first is not None:
+            return Lag(partition.partition, max(0, end - first.offset), max(0.0, now_s - first.timestamp / 1000))
+        position = self._consumer.position(partition, timeout_ms=int(timeout_s * 1000))
+        behind = 0 if position is None else max(0, end - position)
+        seconds = max(0.0, now_s - newest_ms / 1000) if behind and newest_ms is not None else 0.0
+        return Lag(partition.partition, behind, seconds)
+
+    def close(self, timeout_s: float) -> None:
+        """Commits what is settled and leaves the group."""
+        from kafka.errors import KafkaError
+
+        with self._lock:
+            offsets = self._take_settled(self._held)
+        started = time.monotonic()
+        try:
+            if offsets:
+                self._consumer.commit(_next_offsets(offsets), timeout_ms=int(timeout_s * 1000))
+                self._metrics.last_commit.set_to_current_time()
+        except KafkaError as error:
+            log.warning("commit_failed", extra={"error": repr(error)})
+        left_s = max(0.5, timeout_s - (time.monotonic() - started))
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=int(left_s * 1000))
+        except KafkaError as error:
+            log.warning("consumer_not_closed", extra={"error": repr(error)})
+
+    # Called by the rebalance listener, on the I/O thread.
+
+    def _on_assigned(self, partitions: Iterable[Any]) -> None:
+        with self._lock:
+            for partition in partitions:
+                self._last_epoch += 1
+                self._held[partition] = _Held(epoch=self._last_epoch)
+            held = sorted(partition.partition for partition in self._held)
+            self._joined = True
+        self._metrics.rebalances.inc()
+        log.info("partitions_assigned", extra={"partitions": held})
+
+    def _give_up(self, partitions: Iterable[Any]) -> dict[Any, int]:
+        """Ends the epochs of some partitions; returns their settled next offsets."""
+        with self._lock:
+            settled = self._take_settled(partitions)
+            for partition in partitions:
+                self._held.pop(partition, None)
+                self._metrics.forget_partition(partition.partition)
+        return settled
+
+
+def _next_offsets(offsets: Mapping[Any, int]) -> dict[Any, Any]:
+    from kafka import OffsetAndMetadata
+
+    return {partition: OffsetAndMetadata(next_offset, "", -1) for partition, next_offset in offsets.items()}
+
+
+def _listener(source: Source) -> Any:
+    """The rebalance listener; its base class is imported here to keep the module light."""
+    from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+    from kafka.errors import KafkaError
+
+    class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+        async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+            source._on_assigned(assigned)  # noqa: SLF001
+
+        async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+            offsets = source._give_up(list(revoked))  # noqa: SLF001
+            log.info("partitions_revoked", extra={"partitions": sorted(partition.partition for partition in revoked)})
+            if offsets:
+                try:
+                    await source._consumer.commit_async(_next_offsets(offsets))  # noqa: SLF001
+                except KafkaError as error:
+                    log.warning("commit_failed", extra={"error": repr(error)})
+
+        async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+            source._give_up(list(lost))  # noqa: SLF001
+            log.warning("partitions_lost", extra={"partitions": sorted(partition.partition for partition in lost)})
+
+    return Listener()

@@ -1,0 +1,120 @@
+"""Reads the end or a time range of a topic without a group: for schema inference and training, never for the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from monitor.errors import BrokerError
+from monitor.settings import Settings
+from monitor.stream.broker import broker_errors, client_options
+
+POLL_S = 1.0
+SILENCE_S = 15.0
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """Half-open range of Kafka timestamps; None is unbounded.
+
+    Attributes:
+        start: first moment.
+        end: first moment that is not in it any more.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+def read_topic(
+    topic: str,
+    settings: Settings,
+    *,
+    window: TimeRange | None = None,
+    last: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Any]:
+    """The last records of a range, partition by partition, as they stood when the call began.
+
+    Args:
+        topic: must exist.
+        settings: how to reach Kafka.
+        window: which records; all of them when None.
+        last: at most so many, shared out over the partitions by their size.
+        on_progress: told how many records of how many were read.
+
+    Returns:
+        kafka-python's ConsumerRecord, ascending by time.
+
+    Raises:
+        BrokerError: no broker, no topic, no access, or silence.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+
+    with broker_errors(settings, f"reading topic {topic!r}"):
+        consumer = KafkaConsumer(
+            **client_options(settings),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            isolation_level="read_committed",
+            max_poll_records=10_000,
+            max_partition_fetch_bytes=settings.fetch_max_bytes,
+            metrics_enabled=False,
+        )
+        try:
+            partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+            if not partitions:
+                raise BrokerError(settings.bootstrap_servers, f"no topic {topic!r}")
+            spans = _spans(consumer, partitions, window or TimeRange(), last)
+            records = _read_spans(consumer, settings, spans, on_progress)
+        finally:
+            consumer.close()
+    return sorted(records, key=lambda record: record.timestamp)
+
+
+def _spans(consumer: Any, partitions: list[Any], window: TimeRange, last: int) -> dict[Any, tuple[int, int]]:
+    """Per partition the first and the next-after-last offset to read."""
+    starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    if window.start is not None:
+        starts |= _offsets_at(consumer, partitions, window.start, ends)
+    if window.end is not None:
+        ends |= _offsets_at(consumer, partitions, window.end, ends)
+    sizes = {partition: max(0, ends[partition] - starts[partition]) for partition in partitions}
+    total = sum(sizes.values())
+    share = min(1.0, last / total) if total else 0.0
+    return {p: (ends[p] - int(sizes[p] * share), ends[p]) for p in partitions if int(sizes[p] * share)}
+
+
+def _offsets_at(consumer: Any, partitions: list[Any], moment: datetime, ends: dict[Any, int]) -> dict[Any, int]:
+    """First offset at or after a moment; the end of the partition when there is none."""
+    wanted = dict.fromkeys(partitions, int(moment.timestamp() * 1000))
+    found = consumer.offsets_for_times(wanted)
+    return {partition: found[partition].offset if found.get(partition) else ends[partition] for partition in partitions}
+
+
+def _read_spans(
+    consumer: Any, settings: Settings, spans: dict[Any, tuple[int, int]], on_progress: Callable[[int, int], None] | None
+) -> list[Any]:
+    consumer.assign(list(spans))
+    for partition, (start, _) in spans.items():
+        consumer.seek(partition, start)
+    total = sum(end - start for start, end in spans.values())
+    records: list[Any] = []
+    silent_s = 0.0
+    while any(consumer.position(partition) < end for partition, (_, end) in spans.items()):
+        polled = consumer.poll(timeout_ms=int(POLL_S * 1000))
+        silent_s = 0.0 if polled else silent_s + POLL_S
+        if silent_s >= SILENCE_S:
+            raise BrokerError(settings.bootstrap_servers, f"sent nothing for {SILENCE_S:.0f} s, {len(records)} of {total} records read")
+        for partition, batch in polled.items():
+            end = spans[partition][1]
+            records.extend(record for record in batch if record.offset < end)
+            if consumer.position(partition) >= end:
+                consumer.pause(partition)
+        if on_progress is not None:
+            on_progress(len(records), total)
+    return records

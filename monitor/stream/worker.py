@@ -1,0 +1,141 @@
+"""The second thread: judges micro-batches and delivers their messages, one batch on the wire while the next is scored.
+
+This file is the whole boundary between the two threads: closed batches go in through a bounded queue, acknowledged ones
+come out through another. `Worker.turn` is one step of it and can be called without any thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from monitor.stream.batches import MicroBatch
+from monitor.stream.pipeline import Judged
+from monitor.stream.sink import DeliveryAbortedError, Message
+
+
+class Judge(Protocol):
+    """Turns a micro-batch into messages."""
+
+    def judge(self, batch: MicroBatch) -> Judged:
+        """Decodes, scores and decides."""
+
+
+class OnTheWay(Protocol):
+    """Messages that were sent."""
+
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> None:
+        """Returns once all are acknowledged; raises DeliveryAbortedError when `abort` is set before."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """A micro-batch whose messages the broker has; its offsets may be committed.
+
+    Attributes:
+        judged: the batch and what became of it.
+        publish_s: wall seconds from sending to the last acknowledgement, as far as the worker waited for it.
+    """
+
+    judged: Judged
+    publish_s: float
+
+
+@dataclass
+class Worker:
+    """Judges and delivers.
+
+    Attributes:
+        judge: the pipeline in service.
+        send: starts the delivery of messages.
+        queue_batches: how many closed batches may wait.
+        on_waiting: told a topic and whether delivery to it is stuck.
+        acknowledged: finished batches, in order.
+        failure: what ended the worker, if anything did.
+    """
+
+    judge: Judge
+    send: Callable[[Sequence[Message]], OnTheWay]
+    queue_batches: int
+    on_waiting: Callable[[str, bool], None]
+    acknowledged: queue.SimpleQueue[Acknowledged] = field(default_factory=queue.SimpleQueue)
+    failure: Exception | None = None
+    abort: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._inbox: queue.Queue[MicroBatch | None] = queue.Queue(maxsize=self.queue_batches)
+        self._on_the_way: tuple[Judged, OnTheWay] | None = None
+        self._thread = threading.Thread(target=self._run, name="ganwatch-worker", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def offer(self, batch: MicroBatch, timeout_s: float) -> bool:
+        """Queues a closed batch; False when there was no room for `timeout_s`."""
+        try:
+            self._inbox.put(batch, timeout=timeout_s)
+        except queue.Full:
+            return False
+        return True
+
+    @property
+    def full(self) -> bool:
+        """Whether another batch would have to wait."""
+        return self._inbox.full()
+
+    def finish(self, timeout_s: float) -> None:
+        """Completes what was queued; what is not acknowledged within `timeout_s` stays uncommitted."""
+        deadline = time.monotonic() + timeout_s
+        while self._thread.is_alive() and self.failure is None:
+            try:
+                self._inbox.put(None, timeout=max(0.0, deadline - time.monotonic()))
+                break
+            except queue.Full:
+                if time.monotonic() >= deadline:
+                    break
+        self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self.abort.set()
+        self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        try:
+            while self.turn():
+                pass
+        except DeliveryAbortedError:
+            pass  # told to stop: what was on the way stays uncommitted and will be read again
+        except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it in its own thread
+            self.failure = error
+
+    def turn(self) -> bool:
+        """One step: judge a batch or, when none is waiting, wait for the acknowledgements of the last one.
+
+        Returns:
+            False when `finish` was called and nothing is left.
+        """
+        try:
+            batch = self._inbox.get(block=self._on_the_way is None)
+        except queue.Empty:
+            self._complete()
+            return True
+        if batch is None:
+            self._complete()
+            return False
+        judged = self.judge.judge(batch)
+        self._complete()
+        self._on_the_way = (judged, self.send(judged.messages))
+        return True
+
+    def _complete(self) -> None:
+        """Waits until the last batch's messages are acknowledged, however long it takes."""
+        if self._on_the_way is None:
+            return
+        judged, on_the_way = self._on_the_way
+        started = time.perf_counter()
+        on_the_way.complete(self.abort, self.on_waiting)
+        self._on_the_way = None
+        self.acknowledged.put(Acknowledged(judged=judged, publish_s=time.perf_counter() - started))

@@ -1,0 +1,84 @@
+"""`/metrics`, `/healthz` and `/readyz` on one small HTTP server. Never anything that changes state."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from monitor.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 10.0
+
+# Answers a probe: None when all is well, else what is wrong.
+Probe = Callable[[], str | None]
+
+
+class TelemetryServer:
+    """Serves the three paths from a daemon thread."""
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe) -> None:
+        """Binds the port.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        try:
+            self._server = ThreadingHTTPServer((host, port), _handler(registry, {"/healthz": healthy, "/readyz": ready}))
+        except OSError as error:
+            raise ConfigError(
+                f"http_host/http_port {host}:{port}", f"cannot listen there: {error.strerror}; choose another http_port (0 takes a free one)"
+            ) from error
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="ganwatch-http", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """host:port that it listens on."""
+        host, port = self._server.server_address[:2]
+        return f"{host!s}:{port}"
+
+    def start(self) -> None:
+        """Answers from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops answering and frees the port."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+
+def _handler(registry: CollectorRegistry, probes: dict[str, Probe]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_TIMEOUT_S
+        server_version = "ganwatch"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+            elif path in probes:
+                problem = probes[path]()
+                self._answer(200 if problem is None else 503, f"{problem or 'ok'}\n".encode(), "text/plain; charset=utf-8")
+            else:
+                self._answer(404, b"not found; try /metrics, /healthz or /readyz\n", "text/plain; charset=utf-8")
+
+        def _answer(self, status: int, body: bytes, content_type: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            log.debug("http_request", extra={"request": format % args})
+
+    return Handler

@@ -1,0 +1,174 @@
+"""The commands that `training` adds to `ganwatch`. Light to import: each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from monitor.cli import BrokersOption, ConfigOption, ModelOption, RegistryOption, SchemaOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from training.train import TrainedModel
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+
+
+def train(
+    data: Annotated[str, typer.Option(metavar="FILE|TOPIC[@FROM..TO]", help="Rows to learn from; times as ISO 8601 with zone.")],
+    schema: SchemaOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    detector: Annotated[str, typer.Option(help="Which detector.")] = "efficient_gan",
+    preset: Annotated[str, typer.Option(help="`default`: stable and measured; `paper`: arXiv 1802.06222 to the letter.")] = "default",
+    label: Annotated[
+        Optional[str],
+        typer.Option(help="Column that tells anomalies; they are kept out of training and guide early stopping.", show_default=False),
+    ] = None,
+    latent_dim: Annotated[Optional[int], typer.Option(help="Length of the latent code.", show_default="by the preset")] = None,
+    weight: Annotated[Optional[float], typer.Option(help="Share of the reconstruction in the score (alpha).", show_default="0.9")] = None,
+    degree: Annotated[Optional[int], typer.Option(help="Norm of the residuals.", show_default="1")] = None,
+    loss: Annotated[
+        Optional[str],
+        typer.Option(help="Second term: cross_entropy, cross_entropy_reconstruction or feature_matching.", show_default="by the preset"),
+    ] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="Passes over the rows.", show_default=False)] = None,
+    steps: Annotated[Optional[int], typer.Option(help="Training steps, instead of epochs.", show_default="by the rows")] = None,
+    batch_size: Annotated[Optional[int], typer.Option(help="Rows a step.", show_default="256")] = None,
+    learning_rate: Annotated[Optional[float], typer.Option(help="Of encoder and generator.", show_default="by the preset")] = None,
+    early_stop_num: Annotated[
+        Optional[int], typer.Option(help="Stop after so many evaluations without improvement.", show_default="never")
+    ] = None,
+    option: Annotated[Optional[list[str]], typer.Option(metavar="KEY=VALUE", help="Any other option of the detector.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    max_rows: Annotated[int, typer.Option(help="The last so many rows are used.", min=20)] = 1_000_000,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all.", min=0)] = 0,
+    config: ConfigOption = None,
+    bootstrap_servers: BrokersOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Train a model on normal rows and make it the champion.
+
+    Rows come from a file or from a topic. The newest 30 % (or a random 30 % where no time is known) are kept out of training
+    and calibrate the scores.
+    """
+    from rich.console import Console
+
+    from monitor.model.registry import Registry
+    from monitor.model.schema import Schema
+    from monitor.settings import load_settings
+    from training.history import read_history
+    from training.progress import TrainingProgress
+
+    console = Console(stderr=json_output)
+    flags = {"schema_path": schema, "registry": registry, "model": model, "bootstrap_servers": bootstrap_servers}
+    settings = load_settings(config, flags=flags)
+    given = {"latent_dim": latent_dim, "weight": weight, "degree": degree, "loss": loss, "epochs": epochs, "steps": steps}
+    given |= {"batch_size": batch_size, "learning_rate": learning_rate, "early_stop_num": early_stop_num}
+    features = Schema.load(settings.schema_path)
+    history = read_history(data, features, settings, label=label, max_rows=max_rows)
+    console.print(f"{history.frame.height} rows from {history.source}")
+    with console.status("loading TensorFlow"):
+        from training.train import TrainingPlan, limit_threads, train_model
+    if threads:
+        limit_threads(threads)
+    plan = TrainingPlan(detector, preset, {key: value for key, value in given.items() if value is not None} | _parse_options(option), seed)
+    with TrainingProgress(console) as progress:
+        trained = train_model(
+            history, features, Registry(settings.registry), plan, model=settings.model, on_progress=progress.update
+        )
+    if json_output:
+        _print_json(_as_json(trained))
+    _print_summary(console, trained, settings.registry)
+
+
+def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` with the value read as JSON where it is JSON, else as text."""
+    import msgspec
+
+    from monitor.cli import parse_assignments
+
+    options: dict[str, Any] = {}
+    for key, text in parse_assignments(assignments).items():
+        try:
+            options[key] = msgspec.json.decode(str(text))
+        except msgspec.DecodeError:
+            options[key] = text
+    return options
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.encode(content).decode())
+
+
+def _as_json(trained: TrainedModel) -> dict[str, Any]:
+    return {
+        "model": trained.manifest.model,
+        "version": trained.version,
+        "data": trained.manifest.data,
+        "metrics": trained.manifest.metrics,
+        "configuration": trained.manifest.configuration,
+        "ignored_columns": list(trained.ignored),
+        "constant_features": list(trained.constant),
+        "rows_per_day": trained.rows_per_day,
+    }
+
+
+def _print_summary(console: Console, trained: TrainedModel, registry: str) -> None:
+    """What a person wants to know after a training."""
+    from monitor.settings import Settings
+
+    data, metrics = trained.manifest.data, trained.manifest.metrics
+    rate = Settings.model_fields["target_alert_rate"].default
+    console.print(f"model      {trained.manifest.model} {trained.version}, champion of {registry}")
+    console.print(
+        f"rows       {data['train_rows']} to train, {data['calibration_rows']} to calibrate (split {data['split']})"
+        + (f", {data['validation_rows']} to validate" if data["validation_rows"] else "")
+    )
+    if data["invalid_records"]:
+        console.print(f"invalid    {data['invalid_records']} (left out)")
+    if trained.ignored:
+        console.print(f"ignored    columns the schema does not name: {', '.join(trained.ignored)}")
+    if trained.constant:
+        console.print(f"constant   {', '.join(trained.constant)}: one value only; any other one will stand out")
+    console.print(f"training   {metrics['steps']} steps in {metrics['train_seconds']} s, kept step {metrics['best_step']}")
+    if metrics["calibration_tail"] is None:
+        console.print("tail       too few or too extreme held-out scores for a fitted tail; p-values end at 1 / (calibration rows + 1)")
+    per = f"{trained.rows_per_day:,.0f} records a day" if trained.rows_per_day else "a million records"
+    expected = rate * (trained.rows_per_day or 1e6)
+    console.print(f"alerts     {expected:,.1f} expected on {per} of normal data at target_alert_rate = {rate:g}")
+    console.print(f"next       ganwatch run --registry {registry}")
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="Labelled CSV, Parquet or JSON-lines file.")],
+    label: Annotated[str, typer.Option(help="Column that tells anomalies: 1, true, or any word but a word for normal.")],
+    config: ConfigOption = None,
+    schema: SchemaOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    target_alert_rate: Annotated[Optional[float], typer.Option(help="As in `ganwatch run`.", show_default="0.001")] = None,
+    threshold: Annotated[Optional[float], typer.Option(help="As in `ganwatch run`.", show_default=False)] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Measure the deployed model on labelled rows, with the daemon's own scoring code."""
+    from rich.console import Console
+
+    from monitor.settings import load_settings
+    from training.evaluate import evaluate_file
+
+    flags = {"schema_path": schema, "registry": registry, "model": model, "target_alert_rate": target_alert_rate, "threshold": threshold}
+    result = evaluate_file(file, label, load_settings(config, flags=flags))
+    if json_output:
+        _print_json(result.as_dict())
+        return
+    console = Console()
+    for name, value in result.as_dict().items():
+        console.print(f"{name:<22} {value:.4f}" if isinstance(value, float) else f"{name:<22} {value}")
+
+

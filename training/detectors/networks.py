@@ -1,0 +1,117 @@
+"""The dense networks of EfficientGAN and the constraint that keeps a discriminator 1-Lipschitz.
+
+Networks are built here and trained elsewhere. LeakyReLU has slope 0.1, as in the paper (Keras 3 defaults to 0.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_LEAK = 0.1
+
+
+def dense_encoder(n_features: int, latent_dim: int, widths: Sequence[int], rng: np.random.Generator) -> keras.Model:
+    """E: x float32 (n, n_features) → z float32 (n, latent_dim); LeakyReLU between the layers, linear at the end."""
+    x = keras.Input((n_features,), name="x")
+    hidden = x
+    for width in widths:
+        hidden = _leaky(_dense(width, rng)(hidden))
+    return keras.Model(x, _dense(latent_dim, rng)(hidden), name="encoder")
+
+
+def dense_generator(n_features: int, latent_dim: int, widths: Sequence[int], rng: np.random.Generator) -> keras.Model:
+    """G: z float32 (n, latent_dim) → x_hat float32 (n, n_features); ReLU between the layers, linear at the end."""
+    z = keras.Input((latent_dim,), name="z")
+    hidden = z
+    for width in widths:
+        hidden = keras.layers.ReLU()(_dense(width, rng)(hidden))
+    return keras.Model(z, _dense(n_features, rng)(hidden), name="generator")
+
+
+def joint_discriminator(
+    n_features: int, latent_dim: int, width: int, dropout: float, rng: np.random.Generator
+) -> keras.Model:
+    """D: (x, z) → (logit float32 (n, 1), features f float32 (n, width)).
+
+    x and z each pass one layer, are concatenated and pass a third one, whose output is f. A high logit means that the
+    pair looks like (x, E(x)) of a training row. Dropout acts in training only.
+    """
+    x = keras.Input((n_features,), name="x")
+    z = keras.Input((latent_dim,), name="z")
+    branches = [_dropped(_leaky(_dense(width, rng)(branch)), dropout, rng) for branch in (x, z)]
+    joined = keras.layers.Concatenate()(branches)
+    features = _dropped(_leaky(_dense(width, rng)(joined)), dropout, rng)
+    return keras.Model([x, z], [_dense(1, rng)(features), features], name="discriminator")
+
+
+class Dropout(keras.layers.Layer):
+    """Dropout that draws one byte a unit where Keras draws a float: a quarter of the random numbers, a third of the time.
+
+    The rate is rounded to a multiple of 1/256; kept units are scaled by the inverse of the share that is kept.
+    """
+
+    def __init__(self, rate: float, seed: int) -> None:
+        super().__init__()
+        self._dropped = round(rate * 256)
+        self._seeds = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+        """Float32 (n, width) → the same shape; the identity outside of training."""
+        if not training:
+            return inputs
+        n_rows, width = tf.shape(inputs)[0], inputs.shape[1]
+        words = tf.random.stateless_uniform(
+            [n_rows, -(-width // 4)], self._seeds.next(), minval=None, maxval=None, dtype=tf.uint32
+        )
+        drawn = tf.reshape(tf.bitcast(words, tf.uint8), [n_rows, -1])[:, :width]
+        kept = tf.cast(drawn >= self._dropped, inputs.dtype)
+        return inputs * kept * (256 / (256 - self._dropped))
+
+
+class SpectralNormalisation:
+    """Keeps the largest singular value of each kernel at most 1 (Miyato et al. 2018), as a projection after each step.
+
+    One power iteration a step follows the singular vector. The kernels themselves are scaled, so that the network that
+    is exported needs no extra operation.
+    """
+
+    def __init__(self, kernels: Sequence[tf.Variable], rng: np.random.Generator) -> None:
+        self._kernels = tuple(kernels)
+        self._vectors = tuple(
+            tf.Variable(rng.standard_normal((1, kernel.shape[1]), dtype=np.float32), trainable=False)
+            for kernel in self._kernels
+        )
+
+    def project(self) -> None:
+        """Scales every kernel whose estimated largest singular value exceeds 1 down to it."""
+        for kernel, right in zip(self._kernels, self._vectors, strict=True):
+            left = tf.math.l2_normalize(tf.matmul(right, kernel, transpose_b=True))
+            image = tf.matmul(left, kernel)
+            singular_value = tf.norm(image)
+            right.assign(tf.math.l2_normalize(image))
+            kernel.assign(kernel / tf.maximum(singular_value, 1.0))
+
+
+def kernels_of(network: keras.Model) -> list[tf.Variable]:
+    """The weight matrices of a network, without its biases."""
+    return [weight.value for weight in network.trainable_weights if len(weight.shape) == 2]
+
+
+def _dense(width: int, rng: np.random.Generator) -> keras.layers.Dense:
+    return keras.layers.Dense(width, kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)))
+
+
+def _leaky(hidden: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.layers.LeakyReLU(negative_slope=_LEAK)(hidden)
+
+
+def _dropped(hidden: keras.KerasTensor, rate: float, rng: np.random.Generator) -> keras.KerasTensor:
+    return Dropout(rate, _draw_seed(rng))(hidden) if rate else hidden
+
+
+def _draw_seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31 - 1))

@@ -1,0 +1,44 @@
+"""What the options of all detectors have in common: frozen, complete, and refused with one clear error."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from monitor.documents import describe_problem
+from monitor.errors import ConfigError
+
+Scaling = Literal["log_zscore", "zscore", "none"]
+
+
+class DetectorOptions(BaseModel):
+    """Options of one detector; subclasses add theirs.
+
+    Attributes:
+        scaling: how the preprocessor, which works outside of the detector, scales numeric columns for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scaling: Scaling = "log_zscore"
+
+    def __init__(self, **values: Any) -> None:
+        """Takes options by name.
+
+        Raises:
+            ConfigError: with every unknown name and every value out of range.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = [describe_problem(problem) for problem in error.errors()]
+            raise ConfigError("detector options", problems) from error
+
+    def with_changes(self, **changes: Any) -> Self:
+        """The same options but for some, validated again.
+
+        Raises:
+            ConfigError: with every unknown name and every value out of range.
+        """
+        return type(self)(**{**self.model_dump(), **changes})

@@ -1,0 +1,82 @@
+"""`ganwatch evaluate`: how good is the deployed bundle on labelled rows, measured with the serving code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from monitor.errors import ConfigError
+from monitor.offline import score_file
+from monitor.settings import Settings
+from training.history import read_labels
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one bundle on one labelled file; shares are fractions.
+
+    Attributes:
+        rows: in the file.
+        anomalies: labelled so.
+        flagged: at or above the threshold.
+        precision: share of flagged rows that are anomalies; None when nothing was flagged.
+        recall: share of anomalies that were flagged.
+        f1: harmonic mean of the two.
+        auroc: area under the ROC curve of the raw score.
+        average_precision: area under the precision-recall curve of the raw score.
+        alert_rate_on_normals: share of normal rows that were flagged.
+        target_alert_rate: what that share was to be; None with a fixed threshold.
+        threshold: least score that is flagged.
+        model: version of the bundle.
+    """
+
+    rows: int
+    anomalies: int
+    flagged: int
+    precision: float | None
+    recall: float
+    f1: float
+    auroc: float
+    average_precision: float
+    alert_rate_on_normals: float
+    target_alert_rate: float | None
+    threshold: float
+    model: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def evaluate_file(file: Path, label: str, settings: Settings) -> Evaluation:
+    """Scores a labelled file and compares.
+
+    Raises:
+        ConfigError: the file does not fit the schema, lacks the label, or has rows of one kind only.
+        BundleError: no usable model.
+    """
+    y = read_labels(file, label)
+    if y.all() or not y.any():
+        raise ConfigError(f"--label {label}", f"all {len(y)} rows of {file} are {'anomalies' if y.all() else 'normal'}; both kinds are needed")
+    scores = score_file(file, settings, top=0)
+    flagged = scores.frame.get_column("flagged").to_numpy()
+    raw_score = scores.frame.get_column("raw_score").to_numpy()
+    hits = int((flagged & y).sum())
+    n_flagged, n_anomalies = int(flagged.sum()), int(y.sum())
+    return Evaluation(
+        rows=len(y),
+        anomalies=n_anomalies,
+        flagged=n_flagged,
+        precision=hits / n_flagged if n_flagged else None,
+        recall=hits / n_anomalies,
+        f1=2 * hits / (n_flagged + n_anomalies),
+        auroc=float(roc_auc_score(y, raw_score)),
+        average_precision=float(average_precision_score(y, raw_score)),
+        alert_rate_on_normals=float(np.mean(flagged[~y])),
+        target_alert_rate=settings.target_alert_rate if settings.threshold is None else None,
+        threshold=scores.threshold,
+        model=scores.bundle.version,
+    )

@@ -1,0 +1,94 @@
+"""Exports a trained detector to LiteRT and proves that the exported one gives the same scores."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from monitor.errors import BundleError
+from monitor.model.scorer import Scorer
+
+# Largest |LiteRT − TensorFlow| / max(1, |TensorFlow|) that passes.
+EXPORT_TOLERANCE = 1e-4
+
+
+class Exportable(Protocol):
+    """What a detector offers to be exported."""
+
+    @property
+    def networks(self) -> Sequence[keras.layers.Layer]:
+        """Everything that holds weights."""
+
+    def score(self, X: tf.Tensor) -> tf.Tensor:
+        """X float32 (n, d) → raw scores float32 (n,)."""
+
+    def explain(self, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """X float32 (n, d) → reconstruction and residual, both float32 (n, d)."""
+
+
+def export_scorer(detector: Exportable, n_columns: int) -> bytes:
+    """The content of `scorer.tflite`: signatures `score` and `explain`, weights shared, dynamic batch.
+
+    Args:
+        detector: trained.
+        n_columns: width d of X.
+    """
+    signature = [tf.TensorSpec((None, n_columns), tf.float32, name="X")]
+    archive = keras.export.ExportArchive()
+    # A network that is not tracked is exported without an error and without its weights.
+    for network in detector.networks:
+        archive.track(network)
+    archive.add_endpoint("score", detector.score, input_signature=signature)
+    archive.add_endpoint("explain", lambda X: _named(*detector.explain(X)), input_signature=signature)
+    with tempfile.TemporaryDirectory(prefix="ganwatch-export-") as folder:
+        archive.write_out(str(Path(folder) / "model"), verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model"), signature_keys=["score", "explain"])
+        content: bytes = converter.convert()
+    return content
+
+
+def _named(x_hat: tf.Tensor, residual: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"x_hat": x_hat, "residual": residual}
+
+
+def verify_export(detector: Exportable, scorer: Scorer, X: NDArray[np.float32]) -> float:
+    """Compares both signatures with TensorFlow.
+
+    Args:
+        detector: the original.
+        scorer: the exported one.
+        X: float32 (n, d), rows to compare on; ten times as extreme copies are added.
+
+    Returns:
+        The largest relative difference of the scores.
+
+    Raises:
+        BundleError: they differ by more than `EXPORT_TOLERANCE`.
+    """
+    rows = np.concatenate([X, 10.0 * X]).astype(np.float32)
+    expected = np.asarray(detector.score(tf.constant(rows)))
+    worst = _difference(expected, scorer.score(rows))
+    x_hat, residual = (np.asarray(part) for part in detector.explain(tf.constant(rows)))
+    explained = scorer.explain(rows)
+    worst_explained = max(_difference(x_hat, explained.x_hat), _difference(residual, explained.residual))
+    if not max(worst, worst_explained) <= EXPORT_TOLERANCE:  # also refuses NaN
+        raise BundleError(
+            "scorer.tflite",
+            "LiteRT does not reproduce TensorFlow",
+            expected=f"relative difference <= {EXPORT_TOLERANCE:g}",
+            found=f"score {worst:.3g}, explain {worst_explained:.3g}",
+        )
+    return worst
+
+
+def _difference(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    if expected.shape != found.shape:
+        return float("nan")
+    return float(np.max(np.abs(expected - found) / np.maximum(1.0, np.abs(expected)), initial=0.0))

@@ -1,0 +1,202 @@
+"""Training rows from a file or from a topic's time range, decoded as the daemon would decode them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from monitor.errors import ConfigError
+from monitor.model.decode import Decoder
+from monitor.model.schema import Schema, Timestamp
+from monitor.model.tables import read_features, read_sample
+from monitor.settings import Settings
+from monitor.stream.topic_reader import TimeRange, read_topic
+
+NORMAL_LABELS = frozenset({"0", "0.0", "false", "normal", "normal.", "no", "inlier", "benign"})
+_ALL_ROWS = 2**62
+_RANGE = re.compile(r"^(?P<topic>[A-Za-z0-9._-]{1,249})(@(?P<start>.*?)\.\.(?P<end>.*))?$")
+
+
+@dataclass(frozen=True)
+class History:
+    """Rows to learn from.
+
+    Attributes:
+        frame: the features, one column each (Float64, String, Boolean; null is missing).
+        source: the file or topic, for people.
+        times: float64 (n,), seconds since 1970 when each event happened; None where that is unknown.
+        labels: bool (n,), true = anomaly; None where there are none.
+        ignored: columns of a file that are no features.
+        invalid: records of a topic that could not be decoded, by reason.
+    """
+
+    frame: pl.DataFrame
+    source: str
+    times: NDArray[np.float64] | None
+    labels: NDArray[np.bool_] | None = None
+    ignored: tuple[str, ...] = ()
+    invalid: Counter[str] = field(default_factory=Counter)
+
+
+def read_history(data: str, schema: Schema, settings: Settings, *, label: str | None = None, max_rows: int) -> History:
+    """Reads `FILE` or `TOPIC[@from..to]`.
+
+    Args:
+        data: a path that exists, or a topic with an optional range of ISO 8601 times with zone.
+        schema: the features.
+        settings: how to reach Kafka.
+        label: column of a file that tells anomalies (1, true, any word that is not a word for normal).
+        max_rows: the last so many rows are taken.
+
+    Raises:
+        ConfigError: neither a file nor a topic, or rows that do not fit the schema.
+        BrokerError: Kafka cannot be reached, or there is no such topic.
+    """
+    if Path(data).exists():
+        return _from_file(Path(data), schema, label, max_rows)
+    match = _RANGE.match(data)
+    if match is None or Path(data).suffix in {".csv", ".parquet", ".jsonl", ".json", ".gz"}:
+        raise ConfigError(f"--data {data}", "no such file, and not TOPIC or TOPIC@from..to with ISO 8601 times either")
+    if label is not None:
+        raise ConfigError("--label", "labels can be given for files only; a topic's records carry none")
+    window = TimeRange(_moment(match["start"]), _moment(match["end"]))
+    return _from_topic(match["topic"], window, schema, settings, max_rows)
+
+
+def _moment(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError("--data", f"{text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00Z") from error
+    if moment.tzinfo is None:
+        raise ConfigError("--data", f"{text!r} has no time zone; append Z or an offset such as +02:00")
+    return moment
+
+
+def _from_file(path: Path, schema: Schema, label: str | None, max_rows: int) -> History:
+    stamp = schema.timestamp.field if schema.timestamp else None
+    extra = [column for column in (label, stamp) if column]
+    columns = read_sample(path, 1).columns
+    if label is not None and label not in columns:
+        raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(columns)}")
+    present = [column for column in extra if column in columns]
+    frame = read_features(path, schema, present).tail(max_rows)
+    _refuse_incomplete(frame, schema, path)
+    times = parse_times(frame.get_column(stamp), schema.timestamp, str(path)) if stamp in present and schema.timestamp else None
+    used = {*schema.feature_names, *extra, schema.id, schema.key}
+    return History(
+        frame=frame.select(schema.feature_names),
+        source=str(path),
+        times=times,
+        labels=parse_labels(frame.get_column(label)) if label else None,
+        ignored=tuple(column for column in columns if column not in used),
+    )
+
+
+def _refuse_incomplete(frame: pl.DataFrame, schema: Schema, path: Path) -> None:
+    for feature in schema.features:
+        nulls = frame.get_column(feature.name).null_count()
+        if feature.missing == "reject" and nulls:
+            raise ConfigError(
+                str(path), f"column {feature.name!r} is missing in {nulls} rows and the schema says missing = 'reject'; drop them or say 'impute'"
+            )
+
+
+def read_labels(path: Path, label: str) -> NDArray[np.bool_]:
+    """The label column of a file: bool (n,), true = anomaly.
+
+    Raises:
+        ConfigError: the file cannot be read or has no such column.
+    """
+    frame = read_sample(path, _ALL_ROWS)
+    if label not in frame.columns:
+        raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(frame.columns)}")
+    return parse_labels(frame.get_column(label))
+
+
+def parse_labels(values: pl.Series) -> NDArray[np.bool_]:
+    """bool (n,), true = anomaly: anything but 0, false, or a word for normal."""
+    texts = values.cast(pl.String).fill_null("0").str.strip_chars().str.to_lowercase()
+    return (~texts.is_in(sorted(NORMAL_LABELS))).to_numpy()
+
+
+def parse_times(values: pl.Series, timestamp: Timestamp, where: str) -> NDArray[np.float64]:
+    """Seconds since 1970, float64 (n,).
+
+    Raises:
+        ConfigError: a value that is no time, or one without a zone when the schema gives none.
+    """
+    if timestamp.format != "iso8601":
+        unit = 1.0 if timestamp.format == "epoch_s" else 1000.0
+        seconds = values.cast(pl.Float64, strict=False) / unit
+        if seconds.is_null().any():
+            row = int(seconds.is_null().arg_max() or 0)
+            raise ConfigError(where, f"column {timestamp.field!r}, row {row + 1}: {values[row]!r} is not a number of {timestamp.format}")
+        return seconds.to_numpy()
+    return np.array([_parse_time(value, timestamp, f"{where}: column {timestamp.field!r}, row {row + 1}") for row, value in enumerate(values)])
+
+
+def _parse_time(value: Any, timestamp: Timestamp, where: str) -> float:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise ConfigError(where, f"{value!r} is not an ISO 8601 time") from error
+    if moment.tzinfo is None:
+        if timestamp.timezone is None:
+            raise ConfigError(where, f"{value!r} has no time zone; set timezone in the [timestamp] table of features.toml")
+        moment = moment.replace(tzinfo=ZoneInfo(timestamp.timezone))
+    return moment.timestamp()
+
+
+def _from_topic(topic: str, window: TimeRange, schema: Schema, settings: Settings, max_rows: int) -> History:
+    records = read_topic(topic, settings, window=window, last=max_rows)
+    if not records:
+        raise ConfigError(f"topic {topic!r}", "holds no records in this range")
+    decoded = Decoder(schema, settings.max_record_bytes).decode([record.value for record in records])
+    good = [records[row] for row in decoded.rows]
+    if not good:
+        raise ConfigError(f"topic {topic!r}", f"none of {len(records)} records fits the schema; the first: {decoded.invalid[0][1]}")
+    return History(
+        frame=decoded.frame,
+        source=f"topic {topic}",
+        times=_event_times(good, schema),
+        invalid=Counter(reason.reason for _, reason in decoded.invalid),
+    )
+
+
+def _event_times(records: list[Any], schema: Schema) -> NDArray[np.float64]:
+    """The records' own times where the schema names them and all can be read, else Kafka's."""
+    kafka_times = np.array([record.timestamp / 1000 for record in records])
+    if schema.timestamp is None:
+        return kafka_times
+    values = [_at(record.value, schema.timestamp.field) for record in records]
+    if any(value is None for value in values):
+        return kafka_times
+    return parse_times(pl.Series(values, strict=False), schema.timestamp, "records")
+
+
+def _at(value: bytes, path: str) -> Any:
+    content: Any = msgspec.json.decode(value)
+    for part in path.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
+def describe_window(times: NDArray[np.float64] | None) -> tuple[str | None, str | None]:
+    """First and last time as ISO 8601 text; None where unknown."""
+    if times is None or not len(times):
+        return None, None
+    first, last = (datetime.fromtimestamp(float(moment), tz=UTC).isoformat(timespec="seconds") for moment in (times.min(), times.max()))
+    return first, last

@@ -1,0 +1,298 @@
+"""`ganwatch train`: from rows to a verified bundle in the registry. Read from top to bottom."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from monitor import __version__
+from monitor.errors import ConfigError
+from monitor.model.bundle import FORMAT, Golden, Manifest, load_bundle, write_bundle
+from monitor.model.calibration import Calibration
+from monitor.model.preprocess import CategoricalColumn, NumericColumn, Preprocessor
+from monitor.model.registry import Registry
+from monitor.model.schema import Schema
+from monitor.model.scorer import Scorer
+from training.calibrate import fit_calibration
+from training.detectors import DETECTORS
+from training.export import export_scorer, verify_export
+from training.history import History, describe_window
+from training.preprocessing import fit_preprocessor
+from training.trainer import LabelledRows, Progress, TrainingHistory
+
+CALIBRATION_SHARE = 0.3
+VALIDATION_SHARE = 0.2
+MOST_CALIBRATION_ROWS = 200_000
+LEAST_ROWS = 20
+GOLDEN_ROWS = 32
+VERIFIED_ROWS = 256
+_SCORED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What to train.
+
+    Attributes:
+        detector: name in the registry of detectors.
+        preset: starting point of its options.
+        options: options that differ from the preset.
+        seed: of everything random.
+    """
+
+    detector: str = "efficient_gan"
+    preset: str = "default"
+    options: Mapping[str, object] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of rows in the history, by what they are for.
+
+    Attributes:
+        train: normal rows to learn from.
+        calibrate: normal rows that neither preprocessing nor training sees.
+        validate: labelled rows of both kinds for early stopping; empty without labels.
+    """
+
+    train: NDArray[np.intp]
+    calibrate: NDArray[np.intp]
+    validate: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What training leaves behind.
+
+    Attributes:
+        version: of the bundle in the registry.
+        manifest: the bundle's own account.
+        history: progress of the training.
+        rows_per_day: of the stream, from its times; None where unknown.
+        ignored: columns of the data that the schema does not name.
+        constant: features that had one value in all training rows.
+        unseen: features that were missing in all training rows.
+    """
+
+    version: str
+    manifest: Manifest
+    history: TrainingHistory
+    rows_per_day: float | None
+    ignored: tuple[str, ...]
+    constant: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+def train_model(
+    history: History,
+    schema: Schema,
+    registry: Registry,
+    plan: TrainingPlan,
+    *,
+    model: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> TrainedModel:
+    """Trains, exports, calibrates, verifies, publishes and promotes.
+
+    Args:
+        history: the rows.
+        schema: their schema.
+        registry: where the bundle goes.
+        plan: what to train.
+        model: name in the registry; the schema's by default.
+        on_progress: told where the training stands.
+
+    Raises:
+        ConfigError: too few rows, or options that do not fit.
+        BundleError: the exported network does not reproduce the trained one; nothing is published.
+    """
+    started = time.monotonic()
+    split = split_rows(history, np.random.default_rng(plan.seed))
+    detector_type = detector_of(plan.detector)
+    options = detector_type.options_type.preset(plan.preset, **plan.options)
+    train_frame = history.frame[split.train]
+    preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
+    X = preprocessor.transform(train_frame).X
+    detector = detector_type(preprocessor.n_columns, options, plan.seed)
+    progress = detector.fit(X, validation=_validation_rows(history, split, preprocessor), on_progress=on_progress)
+    trained_s = time.monotonic() - started
+
+    scorer_tflite = export_scorer(detector, preprocessor.n_columns)
+    scorer = Scorer(scorer_tflite, preprocessor.n_columns, source="scorer.tflite")
+    difference = verify_export(detector, scorer, X[:VERIFIED_ROWS])
+    calibration = fit_calibration(score_frame(preprocessor, scorer, history.frame[split.calibrate]))
+    manifest = Manifest(
+        format=FORMAT,
+        model=model or schema.name,
+        detector=plan.detector,
+        created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        configuration={"preset": plan.preset, "seed": plan.seed, "options": options.model_dump(mode="json")},
+        data=_describe_data(history, split),
+        schema=schema.model_dump(mode="json"),
+        schema_fingerprint=schema.fingerprint,
+        metrics=_describe_metrics(progress, calibration, difference, trained_s, len(X)),
+        software={name: version(name) for name in ("tensorflow", "keras", "ai-edge-litert", "numpy", "polars")} | {"ganwatch": __version__},
+        source_revision=None,
+        files={},
+    )
+    golden = _golden(train_frame.head(GOLDEN_ROWS), preprocessor, scorer)
+    contents = {
+        "scorer.tflite": scorer_tflite,
+        "preprocess.json": preprocessor.to_json(),
+        "calibration.npz": calibration.to_npz(),
+        "golden.npz": golden.to_npz(),
+    }
+    published = _publish(registry, manifest, contents, schema)
+    registry.promote(manifest.model, published, author="human", reason=f"trained on {len(X)} rows of {history.source}")
+    return TrainedModel(
+        version=published,
+        manifest=manifest,
+        history=progress,
+        rows_per_day=rows_per_day(history.times),
+        ignored=history.ignored,
+        constant=_constant_features(preprocessor, train_frame),
+        unseen=tuple(name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height),
+    )
+
+
+def detector_of(name: str) -> Any:
+    """The detector class of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in DETECTORS:
+        raise ConfigError("--detector", f"no detector {name!r}; there is {', '.join(sorted(DETECTORS))}")
+    return DETECTORS[name]
+
+
+def split_rows(history: History, rng: np.random.Generator) -> Split:
+    """Splits by time where times are known (the newest rows calibrate), else at random.
+
+    Raises:
+        ConfigError: fewer than 20 normal rows.
+    """
+    everything = np.arange(history.frame.height)
+    normal = everything if history.labels is None else everything[~history.labels]
+    if len(normal) < LEAST_ROWS:
+        raise ConfigError(history.source, f"{len(normal)} normal rows are too few to train and calibrate; at least {LEAST_ROWS} are needed")
+    anomalies = everything[history.labels] if history.labels is not None else everything[:0]
+    order = rng.permutation(normal) if history.times is None else normal[np.argsort(history.times[normal], kind="stable")]
+    n_calibrate = min(MOST_CALIBRATION_ROWS, max(1, round(CALIBRATION_SHARE * len(order))))
+    train, calibrate = order[:-n_calibrate], order[-n_calibrate:]
+    if not len(anomalies):
+        return Split(train=train, calibrate=calibrate, validate=anomalies)
+    n_validate = max(1, round(VALIDATION_SHARE * len(train)))
+    return Split(train=train[:-n_validate], calibrate=calibrate, validate=np.concatenate([train[-n_validate:], anomalies]))
+
+
+def score_frame(preprocessor: Preprocessor, scorer: Scorer, frame: pl.DataFrame) -> NDArray[np.float32]:
+    """Raw scores of many rows, float32 (n,), in bounded memory and with the serving code."""
+    parts = [scorer.score(preprocessor.transform(part).X) for part in frame.iter_slices(_SCORED_AT_ONCE)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
+def rows_per_day(times: NDArray[np.float64] | None) -> float | None:
+    """Events a day, from their times; None where those are unknown or all equal."""
+    if times is None or len(times) < 2 or times.max() <= times.min():
+        return None
+    return float((len(times) - 1) / (times.max() - times.min()) * 86_400)
+
+
+def _validation_rows(history: History, split: Split, preprocessor: Preprocessor) -> LabelledRows | None:
+    if history.labels is None or not len(split.validate):
+        return None
+    return LabelledRows(X=preprocessor.transform(history.frame[split.validate]).X, y=history.labels[split.validate].astype(np.int_))
+
+
+def _describe_data(history: History, split: Split) -> dict[str, Any]:
+    first, last = describe_window(history.times)
+    return {
+        "source": history.source,
+        "rows": history.frame.height,
+        "train_rows": len(split.train),
+        "calibration_rows": len(split.calibrate),
+        "validation_rows": len(split.validate),
+        "labelled_anomalies": int(history.labels.sum()) if history.labels is not None else None,
+        "invalid_records": dict(history.invalid),
+        "first": first,
+        "last": last,
+        "split": "by time" if history.times is not None else "at random",
+    }
+
+
+def _describe_metrics(progress: TrainingHistory, calibration: Calibration, difference: float, seconds: float, n_rows: int) -> dict[str, Any]:
+    tail = calibration.tail
+    last = progress.progress[-1] if progress.progress else None
+    return {
+        "steps": last.step if last else 0,
+        "best_step": progress.best_step,
+        "losses": dict(last.losses) if last else {},
+        "train_seconds": round(seconds, 1),
+        "train_rows": n_rows,
+        "export_difference": difference,
+        "calibration_tail": None if tail is None else {"start": tail.start, "shape": tail.shape, "scale": tail.scale, "rate": tail.rate},
+    }
+
+
+def _golden(frame: pl.DataFrame, preprocessor: Preprocessor, scorer: Scorer) -> Golden:
+    X = preprocessor.transform(frame).X
+    return Golden(records=tuple(as_records(frame)), X=X, raw_score=scorer.score(X))
+
+
+def as_records(frame: pl.DataFrame) -> list[bytes]:
+    """Rows as JSON records, dotted columns as nested objects, missing values left out."""
+    records = []
+    for row in frame.iter_rows(named=True):
+        record: dict[str, Any] = {}
+        for name, value in row.items():
+            if value is None or value != value:  # noqa: PLR0124 - NaN
+                continue
+            *parents, leaf = name.split(".")
+            node = record
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[leaf] = value
+        records.append(msgspec.json.encode(record))
+    return records
+
+
+def _publish(registry: Registry, manifest: Manifest, contents: Mapping[str, bytes], schema: Schema) -> str:
+    """Writes the bundle beside, verifies it as the daemon will, and only then publishes it."""
+    with tempfile.TemporaryDirectory(prefix="ganwatch-bundle-") as folder:
+        path = Path(folder) / "bundle"
+        write_bundle(path, manifest, contents)
+        load_bundle(path, expected_schema=schema)
+        return registry.publish(path)
+
+
+def _constant_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> tuple[str, ...]:
+    """Features of one value: they cannot help, but any other value will stand out."""
+    constant = []
+    for column in preprocessor.columns:
+        if isinstance(column, CategoricalColumn):
+            lone = len(column.values) <= 1
+        else:
+            lone = frame.get_column(column.feature).drop_nulls().n_unique() <= 1
+        if lone and (not isinstance(column, NumericColumn) or column.sd == 1.0):
+            constant.append(column.feature)
+    return tuple(constant)
+
+
+def limit_threads(threads: int) -> None:
+    """Keeps TensorFlow from starting more threads than it is given; before its first use only."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -1,0 +1,185 @@
+"""The training loop that all detectors share: calls, progress, early stopping. It knows no network and no loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from monitor.errors import ConfigError
+
+# A graph call runs this many steps: long enough that its overhead vanishes, short enough for a lively progress bar.
+STEPS_PER_CALL = 50
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows with known outcome, kept out of training.
+
+    Attributes:
+        X: float32 (n, d), transformed.
+        y: int (n,), 1 = anomaly.
+    """
+
+    X: NDArray[np.float32]
+    y: NDArray[np.int_]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the training stands.
+
+    Attributes:
+        step: steps made so far.
+        steps: steps planned.
+        losses: mean of each named loss over the last graph call.
+    """
+
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """AUROC on the validation rows after `step` steps."""
+
+    step: int
+    auroc: float
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """What happened.
+
+    Attributes:
+        progress: one entry a graph call.
+        evaluations: those of early stopping; empty without it.
+        best_step: the step whose weights were kept.
+        stopped_early: patience ran out before the planned steps.
+    """
+
+    progress: tuple[Progress, ...]
+    evaluations: tuple[Evaluation, ...]
+    best_step: int
+    stopped_early: bool
+
+
+@dataclass
+class EarlyStopping:
+    """Keeps the weights that validate best and gives up after `patience` evaluations without improvement.
+
+    Attributes:
+        evaluate: AUROC on rows kept out of training, with the weights of the moment.
+        weights: all that `evaluate` depends on.
+        patience: evaluations without improvement before the end; None never ends early.
+        every: steps between two evaluations.
+    """
+
+    evaluate: Callable[[], float]
+    weights: Sequence[tf.Variable]
+    patience: int | None
+    every: int
+    evaluations: list[Evaluation] = field(default_factory=list)
+    _best: tuple[Evaluation, list[NDArray[np.float32]]] | None = None
+    _next: int = 0
+
+    def is_over(self, step: int) -> bool:
+        """Evaluates when it is time; true when patience has run out."""
+        if step < self._next:
+            return False
+        self._next = step + self.every
+        evaluation = Evaluation(step, self.evaluate())
+        self.evaluations.append(evaluation)
+        if self._best is None or evaluation.auroc > self._best[0].auroc:
+            self._best = evaluation, [weight.numpy() for weight in self.weights]
+        since_best = len(self.evaluations) - 1 - self.evaluations.index(self._best[0])
+        return self.patience is not None and since_best >= self.patience
+
+    def restore_best(self) -> int:
+        """Puts the best weights back and says from which step they are."""
+        if self._best is None:
+            raise RuntimeError("restore_best() before the first evaluation")
+        evaluation, values = self._best
+        for weight, value in zip(self.weights, values, strict=True):
+            weight.assign(value)
+        return evaluation.step
+
+
+def train(
+    run_steps: Callable[[int, int], Mapping[str, float]],
+    steps: int,
+    *,
+    stopping: EarlyStopping | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> TrainingHistory:
+    """Runs `steps` training steps, many a graph call.
+
+    Args:
+        run_steps: makes the steps `first … first + count - 1` and returns the mean of each named loss.
+        steps: how many to make.
+        stopping: early stopping, if wanted; the best weights are back in place at the end.
+        on_progress: called after each graph call.
+
+    Raises:
+        ConfigError: a loss became infinite or NaN.
+    """
+    history: list[Progress] = []
+    stopped_early = False
+    for first in range(0, steps, STEPS_PER_CALL):
+        count = min(STEPS_PER_CALL, steps - first)
+        losses = dict(run_steps(first, count))
+        _refuse_divergence(losses, first + count)
+        history.append(Progress(first + count, steps, losses))
+        if on_progress is not None:
+            on_progress(history[-1])
+        if stopping is not None and stopping.is_over(first + count):
+            stopped_early = first + count < steps
+            break
+    best_step = stopping.restore_best() if stopping is not None else steps
+    evaluations = tuple(stopping.evaluations) if stopping is not None else ()
+    return TrainingHistory(tuple(history), evaluations, best_step, stopped_early)
+
+
+def _refuse_divergence(losses: Mapping[str, float], step: int) -> None:
+    diverged = [name for name, loss in losses.items() if not np.isfinite(loss)]
+    if diverged:
+        raise ConfigError("training", f"loss {diverged[0]!r} is {losses[diverged[0]]} after {step} steps; lower learning_rate")
+
+
+def make_pseudo_anomalies(X: NDArray[np.float32], rng: np.random.Generator) -> LabelledRows:
+    """Validation rows without labels: the rows as they are (0) and copies with foreign values in some columns (1).
+
+    Each copy takes 10-30 % of its columns, at least one, from another row: every value remains plausible by itself and
+    only the relations between the columns break.
+
+    Args:
+        X: float32 (n, d), rows kept out of training.
+        rng: source of the choice.
+    """
+    n_rows, n_columns = X.shape
+    donors = X[rng.permutation(n_rows)]
+    ranks = rng.permuted(np.tile(np.arange(n_columns), (n_rows, 1)), axis=1)
+    taken = np.maximum(1, np.round(rng.uniform(0.1, 0.3, (n_rows, 1)) * n_columns))
+    broken = np.where(ranks < taken, donors, X)
+    is_broken = (broken != X).any(axis=1)
+    return LabelledRows(
+        np.concatenate([X, broken[is_broken]]),
+        np.concatenate([np.zeros(n_rows, int), np.ones(int(is_broken.sum()), int)]),
+    )
+
+
+def measure_auroc(score: Callable[[tf.Tensor], tf.Tensor], rows: LabelledRows) -> float:
+    """AUROC of the scores of labelled rows, in [0, 1].
+
+    Raises:
+        ConfigError: the rows are all normal or all anomalous.
+    """
+    n_anomalies = int(np.sum(rows.y))
+    if n_anomalies in (0, len(rows.y)):
+        raise ConfigError("validation", f"needs normal rows and anomalies, got {n_anomalies} anomalies in {len(rows.y)} rows")
+    return float(roc_auc_score(rows.y, np.asarray(score(tf.constant(rows.X)))))
