@@ -26,5 +26,7 @@ def load_champion(settings: Settings) -> Bundle:
     version = settings.model_version or registry.champion(model)
     started = time.perf_counter()
     bundle = load_bundle(registry.fetch(model, version), expected_schema=schema)
-    log.info("model_loaded", extra={"model": model, "version": version, "seconds": round(time.perf_counter() - started, 3)})
+    log.info(
+        "model_loaded", extra={"model": model, "version": version, "seconds": round(time.perf_counter() - started, 3)}
+    )
     return bundle

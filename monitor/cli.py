@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -30,13 +30,18 @@ app = typer.Typer(
 _BASE_COMMANDS = {"init", "run", "score"}
 _EXTRAS = {"train": "train", "evaluate": "train", "simulate": "demo", "demo": "demo"}
 
-ConfigOption = Annotated[Optional[Path], typer.Option("--config", "-c", help="TOML file with settings.", show_default=False)]
-BrokersOption = Annotated[Optional[str], typer.Option(help="host:port of the brokers, comma-separated.", show_default="localhost:9092")]
-SchemaOption = Annotated[Optional[str], typer.Option("--schema", help="Feature schema.", show_default="features.toml")]
-RegistryOption = Annotated[Optional[str], typer.Option(help="Folder or URL of the models.", show_default="registry")]
-ModelOption = Annotated[Optional[str], typer.Option(help="Model name.", show_default="the schema's name")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file with settings.", show_default=False)
+]
+BrokersOption = Annotated[
+    str | None, typer.Option(help="host:port of the brokers, comma-separated.", show_default="localhost:9092")
+]
+SchemaOption = Annotated[str | None, typer.Option("--schema", help="Feature schema.", show_default="features.toml")]
+RegistryOption = Annotated[str | None, typer.Option(help="Folder or URL of the models.", show_default="registry")]
+ModelOption = Annotated[str | None, typer.Option(help="Model name.", show_default="the schema's name")]
 SetOption = Annotated[
-    Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.", show_default=False)
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.", show_default=False),
 ]
 
 
@@ -61,24 +66,35 @@ def run(
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
-    model_version: Annotated[Optional[str], typer.Option(help="Pin one version.", show_default="the champion")] = None,
+    model_version: Annotated[str | None, typer.Option(help="Pin one version.", show_default="the champion")] = None,
     bootstrap_servers: BrokersOption = None,
-    features_topic: Annotated[Optional[str], typer.Option(help="JSON records to score.", show_default="features")] = None,
-    alerts_topic: Annotated[Optional[str], typer.Option(help="Where alerts go.", show_default="alerts")] = None,
-    dead_letters_topic: Annotated[Optional[str], typer.Option(help="Where bad records go.", show_default="dead-letters")] = None,
-    group_id: Annotated[Optional[str], typer.Option(help="Consumer group, shared by replicas.", show_default="ganwatch")] = None,
-    create_topics: Annotated[Optional[bool], typer.Option("--create-topics", help="Create missing topics.", show_default=False)] = None,
+    features_topic: Annotated[str | None, typer.Option(help="JSON records to score.", show_default="features")] = None,
+    alerts_topic: Annotated[str | None, typer.Option(help="Where alerts go.", show_default="alerts")] = None,
+    dead_letters_topic: Annotated[
+        str | None, typer.Option(help="Where bad records go.", show_default="dead-letters")
+    ] = None,
+    group_id: Annotated[
+        str | None, typer.Option(help="Consumer group, shared by replicas.", show_default="ganwatch")
+    ] = None,
+    create_topics: Annotated[
+        bool | None, typer.Option("--create-topics", help="Create missing topics.", show_default=False)
+    ] = None,
     target_alert_rate: Annotated[
-        Optional[float], typer.Option(help="Expected share of normal records that are flagged.", show_default="0.001")
+        float | None, typer.Option(help="Expected share of normal records that are flagged.", show_default="0.001")
     ] = None,
     threshold: Annotated[
-        Optional[float], typer.Option(help="Flag from this score (0-100) on, instead of a target rate.", show_default=False)
+        float | None,
+        typer.Option(help="Flag from this score (0-100) on, instead of a target rate.", show_default=False),
     ] = None,
-    http_host: Annotated[Optional[str], typer.Option(help="Address of /metrics, /healthz, /readyz.", show_default="127.0.0.1")] = None,
-    http_port: Annotated[Optional[int], typer.Option(help="Its port; 0 takes a free one.", show_default="9464")] = None,
-    log_level: Annotated[Optional[str], typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
+    http_host: Annotated[
+        str | None, typer.Option(help="Address of /metrics, /healthz, /readyz.", show_default="127.0.0.1")
+    ] = None,
+    http_port: Annotated[int | None, typer.Option(help="Its port; 0 takes a free one.", show_default="9464")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
     settings: SetOption = None,
-    list_settings: Annotated[bool, typer.Option("--list-settings", help="Print every setting, its default and meaning.")] = False,
+    list_settings: Annotated[
+        bool, typer.Option("--list-settings", help="Print every setting, its default and meaning.")
+    ] = False,
 ) -> None:
     """Watch a topic: score its records, publish alerts and dead letters, show metrics.
 
@@ -120,10 +136,16 @@ def _print_settings() -> None:
 
 @app.command()
 def init(
-    source: Annotated[str, typer.Option("--from", metavar="FILE|TOPIC", help="CSV, Parquet or JSON-lines file, or a Kafka topic.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="FILE|TOPIC", help="CSV, Parquet or JSON-lines file, or a Kafka topic.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the schema.")] = Path("features.toml"),
-    name: Annotated[Optional[str], typer.Option(help="Name of the schema and its model.", show_default="from the file or topic")] = None,
-    timezone: Annotated[Optional[str], typer.Option(help="IANA zone of time stamps that carry none.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the schema and its model.", show_default="from the file or topic")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="IANA zone of time stamps that carry none.", show_default=False)
+    ] = None,
     records: Annotated[int, typer.Option(help="How many records to look at.", min=1)] = 10_000,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     config: ConfigOption = None,
@@ -136,7 +158,14 @@ def init(
     from monitor.initialise import initialise
 
     initialise(
-        source, out, name=name, timezone=timezone, records=records, force=force, config=config, bootstrap_servers=bootstrap_servers
+        source,
+        out,
+        name=name,
+        timezone=timezone,
+        records=records,
+        force=force,
+        config=config,
+        bootstrap_servers=bootstrap_servers,
     )
 
 
@@ -144,7 +173,8 @@ def init(
 def score(
     file: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON-lines file.")],
     out: Annotated[
-        Optional[Path], typer.Option("--out", "-o", help="Write all rows' scores there (.csv, .parquet, .jsonl).", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="Write all rows' scores there (.csv, .parquet, .jsonl).", show_default=False),
     ] = None,
     top: Annotated[int, typer.Option(help="How many of the highest scores to show.", min=0)] = 10,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
@@ -152,8 +182,8 @@ def score(
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
-    target_alert_rate: Annotated[Optional[float], typer.Option(help="As in `ganwatch run`.", show_default="0.001")] = None,
-    threshold: Annotated[Optional[float], typer.Option(help="As in `ganwatch run`.", show_default=False)] = None,
+    target_alert_rate: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default="0.001")] = None,
+    threshold: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default=False)] = None,
 ) -> None:
     """Score a file with the very code of the daemon.
 
@@ -170,7 +200,7 @@ def score(
         "target_alert_rate": target_alert_rate,
         "threshold": threshold,
     }
-    print_scores(score_file(file, load_settings(config, flags=flags)), out=out, top=top, as_json=json_output)
+    print_scores(score_file(file, load_settings(config, flags=flags), top=top), out=out, as_json=json_output)
 
 
 def _add_commands_of_other_packages() -> None:

@@ -47,7 +47,9 @@ class TooManyInvalidRecords(GanwatchError):  # noqa: N818 - the name says what h
 
     exit_code = 3
 
-    def __init__(self, *, topic: str, invalid: int, window: int, max_invalid_ratio: float, example: InvalidRecord) -> None:
+    def __init__(
+        self, *, topic: str, invalid: int, window: int, max_invalid_ratio: float, example: InvalidRecord
+    ) -> None:
         self.topic = topic
         self.invalid = invalid
         self.window = window

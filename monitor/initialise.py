@@ -73,6 +73,8 @@ def _name_from(source: str) -> str:
 def _report(inference: Inference, source: str, out: Path) -> None:
     console = Console()
     schema = inference.schema
-    counts = ", ".join(f"{len(names)} {kind}" for kind in ("numeric", "categorical", "boolean") if (names := schema.of_kind(kind)))
+    counts = ", ".join(
+        f"{len(names)} {kind}" for kind in ("numeric", "categorical", "boolean") if (names := schema.of_kind(kind))
+    )
     console.print(f"{out}: schema {schema.name!r} from {source}, {len(schema.features)} features ({counts})")
     console.print(f"read its comments, then: ganwatch train --schema {out} --data {source}")

@@ -25,7 +25,12 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One JSON object; an exception becomes its class and message, with the traceback in `trace`."""
-        entry = {"time": _stamp(record), "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+        entry: dict[str, object] = {
+            "time": _stamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
         entry |= _fields(record)
         if record.exc_info:
             entry["trace"] = self.formatException(record.exc_info)
@@ -45,7 +50,8 @@ class TextFormatter(logging.Formatter):
 def configure_logs(level: str, log_format: str, stream: TextIO | None = None) -> None:
     """Sends all logs to one stream (stderr by default).
 
-    kafka-python is held at WARNING: its INFO lines are about its own connections, ours are about the service.
+    kafka-python is silent below `debug`: it logs every attempt to reconnect as a warning or an error, several lines a second
+    during an outage; what matters of it reaches us as exceptions and is logged once, in words of our own.
     """
     stream = stream or sys.stderr
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
@@ -54,4 +60,4 @@ def configure_logs(level: str, log_format: str, stream: TextIO | None = None) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("kafka").setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)

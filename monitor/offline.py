@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,9 @@ def score_file(file: Path, settings: Settings, *, top: int = 10) -> FileScores:
         for start, part in zip(range(0, frame.height, _ROWS_AT_ONCE), frame.iter_slices(_ROWS_AT_ONCE), strict=True)
     ]
     scores = _scores_frame(whole, parts, threshold)
-    return FileScores(file, bundle, threshold, scores, _explain_top(bundle, frame, scores, top, settings.attribution_top_k))
+    return FileScores(
+        file, bundle, threshold, scores, _explain_top(bundle, frame, scores, top, settings.attribution_top_k)
+    )
 
 
 def row_tie_breakers(bundle: Bundle, frame: pl.DataFrame) -> NDArray[np.float64]:
@@ -80,7 +82,9 @@ def row_tie_breakers(bundle: Bundle, frame: pl.DataFrame) -> NDArray[np.float64]
     placed = frame.select(*PLACE).with_row_index("row")
     for (topic, partition), rows in placed.group_by(["topic", "partition"]):
         offsets = rows.get_column("offset").cast(pl.Int64).to_numpy()
-        breakers[rows.get_column("row").to_numpy()] = tie_breakers(bundle.sha256, str(topic), int(str(partition)), offsets)
+        breakers[rows.get_column("row").to_numpy()] = tie_breakers(
+            bundle.sha256, str(topic), int(str(partition)), offsets
+        )
     return breakers
 
 
@@ -92,11 +96,13 @@ def _scores_frame(whole: pl.DataFrame, parts: Sequence[Detections], threshold: f
         "score": score,
         "flagged": score >= threshold,
     }
-    place = whole.select(column for column in PLACE if column in whole.columns)
-    return pl.concat([place.with_row_index("row"), pl.DataFrame(columns)], how="horizontal")
+    place = [whole.get_column(column) for column in PLACE if column in whole.columns]
+    return pl.DataFrame(columns).with_row_index("row").select("row", *place, *columns)
 
 
-def _explain_top(bundle: Bundle, frame: pl.DataFrame, scores: pl.DataFrame, top: int, top_k: int) -> dict[int, list[Attribution]]:
+def _explain_top(
+    bundle: Bundle, frame: pl.DataFrame, scores: pl.DataFrame, top: int, top_k: int
+) -> dict[int, list[Attribution]]:
     order = np.argsort(-scores.get_column("score").to_numpy(), kind="stable")[:top].astype(np.intp)
     if not len(order):
         return {}
@@ -105,17 +111,18 @@ def _explain_top(bundle: Bundle, frame: pl.DataFrame, scores: pl.DataFrame, top:
     return dict(zip(order.tolist(), explain(bundle, rows, detections, np.arange(len(order)), top_k), strict=True))
 
 
-def print_scores(scores: FileScores, *, out: Path | None, top: int, as_json: bool) -> None:  # noqa: FBT001 - keyword only
+def print_scores(scores: FileScores, *, out: Path | None, as_json: bool) -> None:
     """Shows a summary and the highest scores; writes all rows to `out`."""
     if out is not None:
         write_scores(scores.frame, out)
     if as_json:
-        print(msgspec.json.encode(_summary(scores)).decode())  # noqa: T201
+        print(msgspec.json.encode(_summary(scores)).decode())
         return
     console = Console()
     flagged = int(scores.frame.get_column("flagged").sum())
     console.print(
-        f"{scores.file}: {scores.frame.height} rows, {flagged} flagged ({flagged / scores.frame.height:.3%}) at score >= {scores.threshold:.1f}, "
+        f"{scores.file}: {scores.frame.height} rows, {flagged} flagged ({flagged / scores.frame.height:.3%}) "
+        f"at score >= {scores.threshold:.1f}, "
         f"model {scores.bundle.manifest.model} {scores.bundle.version}"
     )
     if scores.top:
@@ -132,7 +139,11 @@ def _summary(scores: FileScores) -> dict[str, object]:
         "rows": scores.frame.height,
         "flagged": flagged,
         "threshold": scores.threshold,
-        "model": {"name": scores.bundle.manifest.model, "version": scores.bundle.version, "sha256": scores.bundle.sha256},
+        "model": {
+            "name": scores.bundle.manifest.model,
+            "version": scores.bundle.version,
+            "sha256": scores.bundle.sha256,
+        },
         "top": [
             {"row": rows[position], **scores.frame.row(position, named=True), "attribution": attribution}
             for position, attribution in scores.top.items()
@@ -146,7 +157,9 @@ def _table(scores: FileScores) -> Table:
         row = scores.frame.row(position, named=True)
         why = "; ".join(f"{a.feature} {a.value} ({a.expected}) {a.share:.0%}" for a in attributions[:3])
         style = "bold" if row["flagged"] else "dim"
-        table.add_row(str(row["row"]), f"{row['score']:.1f}", f"{row['p_value']:.1e}", severity_of(row["score"]), why, style=style)
+        table.add_row(
+            str(row["row"]), f"{row['score']:.1f}", f"{row['p_value']:.1e}", severity_of(row["score"]), why, style=style
+        )
     return table
 
 
@@ -156,7 +169,12 @@ def write_scores(frame: pl.DataFrame, out: Path) -> None:
     Raises:
         ConfigError: unknown suffix, or the folder cannot be written to.
     """
-    writers = {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson, ".ndjson": frame.write_ndjson}
+    writers: dict[str, Callable[[Path], object]] = {
+        ".csv": frame.write_csv,
+        ".parquet": frame.write_parquet,
+        ".jsonl": frame.write_ndjson,
+        ".ndjson": frame.write_ndjson,
+    }
     if out.suffix not in writers:
         raise ConfigError(f"--out {out}", f"unknown suffix; use one of {', '.join(writers)}")
     try:

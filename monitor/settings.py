@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -30,23 +30,35 @@ class Settings(BaseModel):
 
     # Kafka
     bootstrap_servers: str = Field("localhost:9092", description="host:port of one or more brokers, comma-separated")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="how to talk to the brokers")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to talk to the brokers"
+    )
     ssl_cafile: str | None = Field(None, description="PEM file of the authority that signed the brokers' certificates")
     ssl_certfile: str | None = Field(None, description="PEM file of the client certificate")
     ssl_keyfile: str | None = Field(None, description="PEM file of the client key")
     ssl_password: SecretStr | None = Field(None, description="password of the client key")
     ssl_check_hostname: bool = Field(True, description="the certificate must name the host")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="with SASL_PLAINTEXT or SASL_SSL")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="with SASL_PLAINTEXT or SASL_SSL"
+    )
     sasl_username: str | None = Field(None, description="SASL user")
     sasl_password: SecretStr | None = Field(None, description="SASL password; best given as GANWATCH_SASL_PASSWORD")
-    kafka_api_version: str | None = Field(None, pattern=r"^\d+\.\d+(\.\d+)?$", description="protocol version; asked from the broker by default")
+    kafka_api_version: str | None = Field(
+        None, pattern=r"^\d+\.\d+(\.\d+)?$", description="protocol version; asked from the broker by default"
+    )
     group_id: str = Field("ganwatch", min_length=1, description="consumer group; replicas of one monitor share it")
-    group_instance_id: str | None = Field(None, description="static member name, stable over restarts, unique per replica")
-    session_timeout_s: Seconds = Field(45.0, description="the group gives a silent replica's partitions away after this")
+    group_instance_id: str | None = Field(
+        None, description="static member name, stable over restarts, unique per replica"
+    )
+    session_timeout_s: Seconds = Field(
+        45.0, description="the group gives a silent replica's partitions away after this"
+    )
     max_poll_interval_s: Seconds = Field(300.0, description="the same for a replica that no longer polls")
     fetch_max_bytes: int = Field(16 * 2**20, ge=1024, description="the most one fetch answer may hold")
     broker_timeout_s: Seconds = Field(10.0, description="at start: the longest wait for a broker")
-    broker_give_up_s: Seconds | None = Field(None, description="later: end with exit code 5 after waiting this long; never by default")
+    broker_give_up_s: Seconds | None = Field(
+        None, description="later: end with exit code 5 after waiting this long; never by default"
+    )
 
     # Topics
     features_topic: Topic = Field("features", description="JSON records to score")
@@ -56,7 +68,9 @@ class Settings(BaseModel):
     new_topic_partitions: int = Field(1, ge=1, description="partitions of a topic created by create_topics")
     new_topic_replication: int = Field(-1, ge=-1, description="its replication factor; -1 takes the broker's default")
     start_from: Literal["earliest", "latest"] = Field("earliest", description="where a group without offsets begins")
-    on_offset_lost: Literal["earliest", "latest", "fail"] = Field("earliest", description="when the committed offset no longer exists")
+    on_offset_lost: Literal["earliest", "latest", "fail"] = Field(
+        "earliest", description="when the committed offset no longer exists"
+    )
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="of alerts and dead letters")
 
     # Micro-batches
@@ -72,12 +86,16 @@ class Settings(BaseModel):
 
     # Decision
     target_alert_rate: float = Field(0.001, gt=0, lt=1, description="expected share of normal records that are flagged")
-    threshold: float | None = Field(None, ge=0, le=100, description="cut on the 0-100 score; replaces target_alert_rate")
+    threshold: float | None = Field(
+        None, ge=0, le=100, description="cut on the 0-100 score; replaces target_alert_rate"
+    )
     attribution_top_k: int = Field(5, ge=1, le=100, description="features named in an alert")
     alert_payload: bool = Field(True, description="alerts carry the record itself")
 
     # Bad input
-    max_invalid_ratio: float = Field(0.2, gt=0, le=1, description="stop with exit code 3 above this share of invalid records")
+    max_invalid_ratio: float = Field(
+        0.2, gt=0, le=1, description="stop with exit code 3 above this share of invalid records"
+    )
     invalid_window_rows: int = Field(1000, ge=10, le=10_000_000, description="the last records it is measured on")
     max_record_bytes: int = Field(4 * 2**20, ge=64, description="a larger record is a dead letter")
 
@@ -85,24 +103,32 @@ class Settings(BaseModel):
     http_host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     http_port: int = Field(9464, ge=0, le=65535, description="its port; 0 takes a free one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON lines elsewhere")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, JSON lines elsewhere"
+    )
     shutdown_timeout_s: Seconds = Field(8.0, description="on SIGTERM: the longest wait for what is in flight")
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> Self:
         if self.security_protocol.startswith("SASL"):
-            absent = [name for name in ("sasl_mechanism", "sasl_username", "sasl_password") if getattr(self, name) is None]
+            absent = [
+                name for name in ("sasl_mechanism", "sasl_username", "sasl_password") if getattr(self, name) is None
+            ]
             if absent:
                 raise ValueError(f"security_protocol {self.security_protocol} needs {', '.join(absent)}")
         elif self.sasl_mechanism is not None:
-            raise ValueError(f"sasl_mechanism is set, but security_protocol is {self.security_protocol}; use SASL_SSL or SASL_PLAINTEXT")
+            raise ValueError(
+                f"sasl_mechanism is set, but security_protocol is {self.security_protocol}; use SASL_SSL or SASL_PLAINTEXT"
+            )
         return self
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
         topics = [self.features_topic, self.alerts_topic, self.dead_letters_topic]
         if len(set(topics)) < len(topics):
-            raise ValueError(f"features_topic, alerts_topic and dead_letters_topic must differ, got {', '.join(topics)}")
+            raise ValueError(
+                f"features_topic, alerts_topic and dead_letters_topic must differ, got {', '.join(topics)}"
+            )
         return self
 
 
@@ -123,7 +149,9 @@ def load_settings(
     config = config or environ.get("GANWATCH_CONFIG")
     merged: dict[str, object] = {}
     origin: dict[str, str] = {}
-    for key, value in (read_toml(config, fix="settings may also come from the environment and flags") if config else {}).items():
+    for key, value in (
+        read_toml(config, fix="settings may also come from the environment and flags") if config else {}
+    ).items():
         merged[key], origin[key] = value, f"{config}: {key}"
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
@@ -135,12 +163,14 @@ def load_settings(
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        problems = [_name_origin(describe_problem(_without_secret(problem)), problem, origin) for problem in error.errors()]
+        problems = [
+            _name_origin(describe_problem(_without_secret(problem)), problem, origin) for problem in error.errors()
+        ]
         raise ConfigError("settings", problems) from error
 
 
 def _without_secret(problem: object) -> dict[str, object]:
-    entry = dict(problem)  # type: ignore[call-overload]
+    entry: dict[str, Any] = dict(problem)  # type: ignore[call-overload]
     if entry["loc"] and entry["loc"][0] in _SECRETS:
         entry["input"] = None
     return entry

@@ -53,7 +53,16 @@ def kafka_jars() -> Path:
             missing_tool(f"{tool} is not installed; the broker tests need Java 17 and Maven, or KAFKA_BOOTSTRAP")
     JARS.mkdir(parents=True, exist_ok=True)
     (JARS / "pom.xml").write_text(POM)
-    command = ["mvn", "-q", "-B", "-f", str(JARS / "pom.xml"), "dependency:copy-dependencies", f"-DoutputDirectory={JARS}", "-DincludeScope=runtime"]
+    command = [
+        "mvn",
+        "-q",
+        "-B",
+        "-f",
+        str(JARS / "pom.xml"),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={JARS}",
+        "-DincludeScope=runtime",
+    ]
     for attempt in (1, 2, 3):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
@@ -91,7 +100,9 @@ class KafkaBroker:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop(signal.SIGKILL)
 
     def _config(self) -> dict[str, str]:
@@ -118,9 +129,18 @@ class KafkaBroker:
 
     def _java(self, main: str, *arguments: str) -> list[str]:
         logging = self.folder / "log4j.properties"
-        logging.write_text("log4j.rootLogger=WARN, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\nlog4j.appender.out.layout=org.apache.log4j.PatternLayout\n"
-                           "log4j.appender.out.layout.ConversionPattern=%d %p %m %c%n\n")
-        options = ["-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", f"-Dlog4j.configuration=file:{logging}"]
+        logging.write_text(
+            "log4j.rootLogger=WARN, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\n"
+            "log4j.appender.out.layout=org.apache.log4j.PatternLayout\n"
+            "log4j.appender.out.layout.ConversionPattern=%d %p %m %c%n\n"
+        )
+        options = [
+            "-Xmx512m",
+            "-Xms256m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=4",
+            f"-Dlog4j.configuration=file:{logging}",
+        ]
         return ["java", *options, "-cp", f"{kafka_jars()}/*", main, *arguments]
 
     def _format(self) -> None:
@@ -133,7 +153,9 @@ class KafkaBroker:
     def start(self) -> None:
         """Starts the broker and waits until it answers."""
         with (self.folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(self._java("kafka.Kafka", str(self.folder / "server.properties")), stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self._java("kafka.Kafka", str(self.folder / "server.properties")), stdout=log, stderr=log
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -148,7 +170,9 @@ class KafkaBroker:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.5):
                 pass
-            admin = KafkaAdminClient(bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=1000, request_timeout_ms=2000)
+            admin = KafkaAdminClient(
+                bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=1000, request_timeout_ms=2000
+            )
         except (OSError, KafkaError):
             return False
         try:

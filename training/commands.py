@@ -3,46 +3,75 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from monitor.cli import BrokersOption, ConfigOption, ModelOption, RegistryOption, SchemaOption
+from monitor.native_output import native_stderr_held
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from training.train import TrainedModel
 
+AnomalyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--anomaly", help="Label that means anomaly; may be repeated.", show_default="all but 0, false, normal, …"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
 def train(
-    data: Annotated[str, typer.Option(metavar="FILE|TOPIC[@FROM..TO]", help="Rows to learn from; times as ISO 8601 with zone.")],
+    data: Annotated[
+        str, typer.Option(metavar="FILE|TOPIC[@FROM..TO]", help="Rows to learn from; times as ISO 8601 with zone.")
+    ],
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
     detector: Annotated[str, typer.Option(help="Which detector.")] = "efficient_gan",
-    preset: Annotated[str, typer.Option(help="`default`: stable and measured; `paper`: arXiv 1802.06222 to the letter.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="`default`: stable and measured; `paper`: arXiv 1802.06222 to the letter.")
+    ] = "default",
     label: Annotated[
-        Optional[str],
-        typer.Option(help="Column that tells anomalies; they are kept out of training and guide early stopping.", show_default=False),
+        str | None,
+        typer.Option(
+            help="Column that tells anomalies; they are kept out of training and guide early stopping.",
+            show_default=False,
+        ),
     ] = None,
-    latent_dim: Annotated[Optional[int], typer.Option(help="Length of the latent code.", show_default="by the preset")] = None,
-    weight: Annotated[Optional[float], typer.Option(help="Share of the reconstruction in the score (alpha).", show_default="0.9")] = None,
-    degree: Annotated[Optional[int], typer.Option(help="Norm of the residuals.", show_default="1")] = None,
+    anomaly: AnomalyOption = None,
+    latent_dim: Annotated[
+        int | None, typer.Option(help="Length of the latent code.", show_default="by the preset")
+    ] = None,
+    weight: Annotated[
+        float | None, typer.Option(help="Share of the reconstruction in the score (alpha).", show_default="0.9")
+    ] = None,
+    degree: Annotated[int | None, typer.Option(help="Norm of the residuals.", show_default="1")] = None,
     loss: Annotated[
-        Optional[str],
-        typer.Option(help="Second term: cross_entropy, cross_entropy_reconstruction or feature_matching.", show_default="by the preset"),
+        str | None,
+        typer.Option(
+            help="Second term: cross_entropy, cross_entropy_reconstruction or feature_matching.",
+            show_default="by the preset",
+        ),
     ] = None,
-    epochs: Annotated[Optional[int], typer.Option(help="Passes over the rows.", show_default=False)] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Training steps, instead of epochs.", show_default="by the rows")] = None,
-    batch_size: Annotated[Optional[int], typer.Option(help="Rows a step.", show_default="256")] = None,
-    learning_rate: Annotated[Optional[float], typer.Option(help="Of encoder and generator.", show_default="by the preset")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the rows.", show_default=False)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps, instead of epochs.", show_default="by the rows")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step.", show_default="256")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of encoder and generator.", show_default="by the preset")
+    ] = None,
     early_stop_num: Annotated[
-        Optional[int], typer.Option(help="Stop after so many evaluations without improvement.", show_default="never")
+        int | None, typer.Option(help="Stop after so many evaluations without improvement.", show_default="never")
     ] = None,
-    option: Annotated[Optional[list[str]], typer.Option(metavar="KEY=VALUE", help="Any other option of the detector.", show_default=False)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Any other option of the detector.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_rows: Annotated[int, typer.Option(help="The last so many rows are used.", min=20)] = 1_000_000,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all.", min=0)] = 0,
@@ -66,16 +95,28 @@ def train(
     console = Console(stderr=json_output)
     flags = {"schema_path": schema, "registry": registry, "model": model, "bootstrap_servers": bootstrap_servers}
     settings = load_settings(config, flags=flags)
-    given = {"latent_dim": latent_dim, "weight": weight, "degree": degree, "loss": loss, "epochs": epochs, "steps": steps}
+    given = {
+        "latent_dim": latent_dim,
+        "weight": weight,
+        "degree": degree,
+        "loss": loss,
+        "epochs": epochs,
+        "steps": steps,
+    }
     given |= {"batch_size": batch_size, "learning_rate": learning_rate, "early_stop_num": early_stop_num}
     features = Schema.load(settings.schema_path)
-    history = read_history(data, features, settings, label=label, max_rows=max_rows)
+    history = read_history(data, features, settings, label=label, anomaly=anomaly or (), max_rows=max_rows)
     console.print(f"{history.frame.height} rows from {history.source}")
-    with console.status("loading TensorFlow"):
-        from training.train import TrainingPlan, limit_threads, train_model
-    if threads:
-        limit_threads(threads)
-    plan = TrainingPlan(detector, preset, {key: value for key, value in given.items() if value is not None} | _parse_options(option), seed)
+    with console.status("loading TensorFlow"), native_stderr_held():
+        from training.train import TrainingPlan, find_devices, train_model
+
+        find_devices(threads)
+    plan = TrainingPlan(
+        detector,
+        preset,
+        {key: value for key, value in given.items() if value is not None} | _parse_options(option),
+        seed,
+    )
     with TrainingProgress(console) as progress:
         trained = train_model(
             history, features, Registry(settings.registry), plan, model=settings.model, on_progress=progress.update
@@ -136,9 +177,13 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str) -> No
         console.print(f"ignored    columns the schema does not name: {', '.join(trained.ignored)}")
     if trained.constant:
         console.print(f"constant   {', '.join(trained.constant)}: one value only; any other one will stand out")
-    console.print(f"training   {metrics['steps']} steps in {metrics['train_seconds']} s, kept step {metrics['best_step']}")
+    console.print(
+        f"training   {metrics['steps']} steps in {metrics['train_seconds']} s, kept step {metrics['best_step']}"
+    )
     if metrics["calibration_tail"] is None:
-        console.print("tail       too few or too extreme held-out scores for a fitted tail; p-values end at 1 / (calibration rows + 1)")
+        console.print(
+            "tail       too few or too extreme held-out scores for a fitted tail; p-values end at 1 / (calibration rows + 1)"
+        )
     per = f"{trained.rows_per_day:,.0f} records a day" if trained.rows_per_day else "a million records"
     expected = rate * (trained.rows_per_day or 1e6)
     console.print(f"alerts     {expected:,.1f} expected on {per} of normal data at target_alert_rate = {rate:g}")
@@ -147,13 +192,14 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str) -> No
 
 def evaluate(
     file: Annotated[Path, typer.Argument(help="Labelled CSV, Parquet or JSON-lines file.")],
-    label: Annotated[str, typer.Option(help="Column that tells anomalies: 1, true, or any word but a word for normal.")],
+    label: Annotated[str, typer.Option(help="Column that tells anomalies.")],
+    anomaly: AnomalyOption = None,
     config: ConfigOption = None,
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
-    target_alert_rate: Annotated[Optional[float], typer.Option(help="As in `ganwatch run`.", show_default="0.001")] = None,
-    threshold: Annotated[Optional[float], typer.Option(help="As in `ganwatch run`.", show_default=False)] = None,
+    target_alert_rate: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default="0.001")] = None,
+    threshold: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default=False)] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Measure the deployed model on labelled rows, with the daemon's own scoring code."""
@@ -162,8 +208,14 @@ def evaluate(
     from monitor.settings import load_settings
     from training.evaluate import evaluate_file
 
-    flags = {"schema_path": schema, "registry": registry, "model": model, "target_alert_rate": target_alert_rate, "threshold": threshold}
-    result = evaluate_file(file, label, load_settings(config, flags=flags))
+    flags = {
+        "schema_path": schema,
+        "registry": registry,
+        "model": model,
+        "target_alert_rate": target_alert_rate,
+        "threshold": threshold,
+    }
+    result = evaluate_file(file, label, load_settings(config, flags=flags), anomaly=anomaly or ())
     if json_output:
         _print_json(result.as_dict())
         return
@@ -172,3 +224,46 @@ def evaluate(
         console.print(f"{name:<22} {value:.4f}" if isinstance(value, float) else f"{name:<22} {value}")
 
 
+def simulate(
+    config: ConfigOption = None,
+    bootstrap_servers: BrokersOption = None,
+    topic: Annotated[str | None, typer.Option(help="Where to publish.", show_default="features")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Records a second.", min=0.01, show_default="as fast as possible")
+    ] = None,
+    records: Annotated[int | None, typer.Option(help="How many.", min=1, show_default="until interrupted")] = None,
+    anomaly_share: Annotated[float, typer.Option(help="Share of planted frauds.", min=0.0, max=0.5)] = 0.01,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    create_topics: Annotated[
+        bool | None, typer.Option("--create-topics", help="Create the topic.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a .csv or .jsonl file instead.", show_default=False)] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Add the truth to the file under this name.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Write the truth to a CSV file of its own.", show_default=False)
+    ] = None,
+    schema_out: Annotated[
+        Path | None, typer.Option(help="Write the stream's features.toml there.", show_default=False)
+    ] = None,
+) -> None:
+    """Publish a simulated stream of card payments with four kinds of planted fraud, or write it to a file."""
+    from rich.console import Console
+
+    from monitor.settings import load_settings
+    from training.payment_stream import SimulationConfig
+    from training.simulate import SimulateOptions, run_simulate
+
+    flags = {"bootstrap_servers": bootstrap_servers, "features_topic": topic, "create_topics": create_topics}
+    options = SimulateOptions(
+        settings=load_settings(config, flags=flags),
+        simulation=SimulationConfig(seed=seed, anomaly_share=anomaly_share),
+        records=records,
+        rate=rate,
+        output=out,
+        label_column=label_column,
+        labels=labels,
+        schema=schema_out,
+    )
+    run_simulate(options, Console(stderr=True))

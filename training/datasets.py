@@ -35,8 +35,11 @@ _POLARS_TYPES: dict[Kind, type[pl.DataType]] = {"numeric": pl.Float64, "categori
 
 def kdd99_schema() -> Schema:
     """The 41 fields as features; the seven that the authors one-hot encode are categorical."""
-    kinds: dict[str, Kind] = dict.fromkeys(KDD99_FIELDS, "numeric") | dict.fromkeys(KDD99_CATEGORICAL, "categorical")
-    return Schema(name="kdd99", features=tuple(Feature(name=name, kind=kinds[name]) for name in KDD99_FIELDS))
+    return Schema(name="kdd99", features=tuple(Feature(name=name, kind=_kdd99_kind(name)) for name in KDD99_FIELDS))
+
+
+def _kdd99_kind(name: str) -> Kind:
+    return "categorical" if name in KDD99_CATEGORICAL else "numeric"
 
 
 def load_kdd99(folder: str | Path) -> pd.DataFrame:
@@ -50,8 +53,10 @@ def load_kdd99(folder: str | Path) -> pd.DataFrame:
     """
     path = Path(folder) / _FILE
     if not path.is_file():
-        raise ConfigError(str(path), "no such file; it is the 10 % file of KDD Cup 1999 (UCI), also to be had from scikit-learn")
-    text = {name: "string" for name in (*KDD99_CATEGORICAL, KDD99_LABEL)}
+        raise ConfigError(
+            str(path), "no such file; it is the 10 % file of KDD Cup 1999 (UCI), also to be had from scikit-learn"
+        )
+    text = dict.fromkeys((*KDD99_CATEGORICAL, KDD99_LABEL), "string")
     return pd.read_csv(path, header=None, names=[*KDD99_FIELDS, KDD99_LABEL], dtype=text)
 
 
@@ -84,7 +89,7 @@ class Split:
 
 
 def split_kdd99(frame: pd.DataFrame) -> Split:
-    """The authors' split: half the rows drawn with seed 42, training on its inliers, anomalies at most 20 % of the test.
+    """The authors' split: half the rows drawn with seed 42, trained on inliers, at most 20 % anomalies to test.
 
     The cut is theirs and has no effect on the 10 % file, whose other half holds 19.7 % anomalies.
     """
@@ -126,5 +131,13 @@ def measure_detection(score: NDArray[np.floating], y: NDArray[np.int64], *, flag
         flagged: share of the test rows above the threshold, in (0, 1).
     """
     threshold = np.quantile(score, 1 - flagged)
-    precision, recall, f1, _ = precision_recall_fscore_support(y, score >= threshold, average="binary", zero_division=0.0)
-    return Detection(float(f1), float(precision), float(recall), float(roc_auc_score(y, score)), float(average_precision_score(y, score)))
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        y, score >= threshold, average="binary", zero_division=0.0
+    )
+    return Detection(
+        float(f1),
+        float(precision),
+        float(recall),
+        float(roc_auc_score(y, score)),
+        float(average_precision_score(y, score)),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,16 +52,25 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate_file(file: Path, label: str, settings: Settings) -> Evaluation:
+def evaluate_file(file: Path, label: str, settings: Settings, *, anomaly: Sequence[str] = ()) -> Evaluation:
     """Scores a labelled file and compares.
+
+    Args:
+        file: CSV, Parquet or JSON lines.
+        label: its label column.
+        settings: registry, schema and decision.
+        anomaly: the labels that mean anomaly; see `training.history.parse_labels`.
 
     Raises:
         ConfigError: the file does not fit the schema, lacks the label, or has rows of one kind only.
         BundleError: no usable model.
     """
-    y = read_labels(file, label)
+    y = read_labels(file, label, anomaly)
     if y.all() or not y.any():
-        raise ConfigError(f"--label {label}", f"all {len(y)} rows of {file} are {'anomalies' if y.all() else 'normal'}; both kinds are needed")
+        raise ConfigError(
+            f"--label {label}",
+            f"all {len(y)} rows of {file} are {'anomalies' if y.all() else 'normal'}; both kinds are needed",
+        )
     scores = score_file(file, settings, top=0)
     flagged = scores.frame.get_column("flagged").to_numpy()
     raw_score = scores.frame.get_column("raw_score").to_numpy()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from monitor.errors import BundleError
 from monitor.model.scorer import Scorer
+from monitor.native_output import native_stderr_held
 
 # Largest |LiteRT − TensorFlow| / max(1, |TensorFlow|) that passes.
 EXPORT_TOLERANCE = 1e-4
@@ -47,9 +48,11 @@ def export_scorer(detector: Exportable, n_columns: int) -> bytes:
         archive.track(network)
     archive.add_endpoint("score", detector.score, input_signature=signature)
     archive.add_endpoint("explain", lambda X: _named(*detector.explain(X)), input_signature=signature)
-    with tempfile.TemporaryDirectory(prefix="ganwatch-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ganwatch-export-") as folder, native_stderr_held():
         archive.write_out(str(Path(folder) / "model"), verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model"), signature_keys=["score", "explain"])
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            str(Path(folder) / "model"), signature_keys=["score", "explain"]
+        )
         content: bytes = converter.convert()
     return content
 

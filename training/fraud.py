@@ -23,6 +23,7 @@ from training.payments import (
     draw_usual_ticket,
 )
 
+FIRST_HOUR = 5.0  # before it hardly anybody pays
 Fraud = Callable[[np.random.Generator, Columns], Columns]
 
 
@@ -43,7 +44,7 @@ def stolen_card_abroad(rng: np.random.Generator, payments: Columns) -> Columns:
     }
     stolen |= _move_abroad(rng, payments)
     stolen |= _choose_shop(rng, stolen, {"grocery": 4, "fuel": 2, "transport": 2, "kiosk": 2})
-    stolen["hour"] = (stolen["hour"] + rng.uniform(6.0, 12.0, n)) % 24.0
+    stolen["hour"] = _draw_odd_hour(rng, stolen["hour"])
     stolen["amount"] = _draw_raised_amount(rng, stolen, factor=5.0)
     stolen["channel"] = draw_channel(rng, stolen)
     stolen["km_from_home"] = draw_distance(rng, stolen)
@@ -67,10 +68,10 @@ def card_testing(rng: np.random.Generator, payments: Columns) -> Columns:
         "merchant.new": rng.random(n) < 0.85,
         "tx_last_hour": last_hour,
         "amount_last_day": np.round(last_hour * 5.0 * rng.lognormal(0.0, 0.3, n), 2),
-        "minutes_since_last": _draw_minutes(rng, n, median=6.0, spread=0.7),
+        "minutes_since_last": _draw_minutes(rng, n, median=8.0, spread=0.6),
     }
     tested |= _choose_shop(rng, tested, {"fashion": 5, "electronics": 4, "hotel": 3})
-    tested["hour"] = rng.uniform(0.0, 24.0, n)
+    tested["hour"] = rng.uniform(FIRST_HOUR, 24.0, n)
     return tested
 
 
@@ -92,7 +93,7 @@ def account_takeover(rng: np.random.Generator, payments: Columns) -> Columns:
     }
     taken |= _move_abroad(rng, payments)
     taken |= _choose_shop(rng, taken, {"hotel": 2, "fashion": 4, "digital": 4, "transport": 2})
-    taken["hour"] = (taken["hour"] + rng.uniform(6.0, 12.0, n)) % 24.0
+    taken["hour"] = _draw_odd_hour(rng, taken["hour"])
     taken["km_from_home"] = draw_distance(rng, taken)
     taken["amount"] = _draw_raised_amount(rng, taken, factor=7.0)
     taken["amount_last_day"] = _sum_alike(rng, taken)
@@ -100,7 +101,7 @@ def account_takeover(rng: np.random.Generator, payments: Columns) -> Columns:
 
 
 def merchant_collusion(rng: np.random.Generator, payments: Columns) -> Columns:
-    """A small shop turns borrowed cards into cash: many times its usual ticket, with PIN, in a row, when it is closed.
+    """A small shop turns borrowed cards into cash: many times its usual ticket, with PIN, in a row, when trade is slow.
 
     Broken: amount against the merchant's usual one; hour and pace against category; chip and PIN where people tap.
     """
@@ -117,7 +118,7 @@ def merchant_collusion(rng: np.random.Generator, payments: Columns) -> Columns:
         "minutes_since_last": _draw_minutes(rng, n, median=8.0, spread=0.6),
     }
     faked |= _choose_shop(rng, faked, {"kiosk": 4, "restaurant": 1, "grocery": 2, "transport": 2})
-    faked["hour"] = (faked["hour"] + rng.uniform(8.0, 13.0, n)) % 24.0
+    faked["hour"] = _draw_odd_hour(rng, faked["hour"])
     faked["km_from_home"] = draw_distance(rng, faked)
     faked["amount"] = _draw_raised_amount(rng, faked, factor=10.0)
     faked["amount_last_day"] = _sum_alike(rng, faked)
@@ -147,9 +148,17 @@ def _choose_shop(rng: np.random.Generator, payments: Columns, weights: dict[str,
     return shop | {"merchant.usual_amount": draw_usual_ticket(rng, payments | shop)}
 
 
+def _draw_odd_hour(rng: np.random.Generator, usual: Column) -> Column:
+    """A busy hour of the day, but for another category: 6 to 12 hours from the usual one."""
+    odd: Column = FIRST_HOUR + (usual - FIRST_HOUR + rng.uniform(6.0, 12.0, len(usual))) % (24.0 - FIRST_HOUR)
+    return odd
+
+
 def _draw_raised_amount(rng: np.random.Generator, payments: Columns, *, factor: float) -> Column:
-    raised = draw_amount(rng, payments) * factor * rng.lognormal(0.0, 0.3, len(payments["amount"]))
-    return np.clip(np.round(raised, 2), 0.5, payments["card.limit"])
+    """Amounts far above the usual ones, yet below what the issuer looks at by hand."""
+    n = len(payments["amount"])
+    raised = draw_amount(rng, payments) * factor * rng.lognormal(0.0, 0.3, n)
+    return np.round(np.minimum(raised, np.minimum(rng.uniform(700.0, 1000.0, n), payments["card.limit"])), 2)
 
 
 def _sum_alike(rng: np.random.Generator, payments: Columns) -> Column:
@@ -159,4 +168,4 @@ def _sum_alike(rng: np.random.Generator, payments: Columns) -> Column:
 
 
 def _draw_minutes(rng: np.random.Generator, n: int, *, median: float, spread: float) -> Column:
-    return np.round(np.clip(median * rng.lognormal(0.0, spread, n), 0.3, 59.9), 1)
+    return np.round(np.clip(median * rng.lognormal(0.0, spread, n), 2.5, 59.9), 1)

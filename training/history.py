@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,14 +49,23 @@ class History:
     invalid: Counter[str] = field(default_factory=Counter)
 
 
-def read_history(data: str, schema: Schema, settings: Settings, *, label: str | None = None, max_rows: int) -> History:
+def read_history(
+    data: str,
+    schema: Schema,
+    settings: Settings,
+    *,
+    label: str | None = None,
+    anomaly: Sequence[str] = (),
+    max_rows: int,
+) -> History:
     """Reads `FILE` or `TOPIC[@from..to]`.
 
     Args:
         data: a path that exists, or a topic with an optional range of ISO 8601 times with zone.
         schema: the features.
         settings: how to reach Kafka.
-        label: column of a file that tells anomalies (1, true, any word that is not a word for normal).
+        label: column of a file that tells anomalies.
+        anomaly: the labels that mean anomaly; see `parse_labels`.
         max_rows: the last so many rows are taken.
 
     Raises:
@@ -63,7 +73,7 @@ def read_history(data: str, schema: Schema, settings: Settings, *, label: str | 
         BrokerError: Kafka cannot be reached, or there is no such topic.
     """
     if Path(data).exists():
-        return _from_file(Path(data), schema, label, max_rows)
+        return _from_file(Path(data), schema, label, anomaly, max_rows)
     match = _RANGE.match(data)
     if match is None or Path(data).suffix in {".csv", ".parquet", ".jsonl", ".json", ".gz"}:
         raise ConfigError(f"--data {data}", "no such file, and not TOPIC or TOPIC@from..to with ISO 8601 times either")
@@ -85,7 +95,7 @@ def _moment(text: str | None) -> datetime | None:
     return moment
 
 
-def _from_file(path: Path, schema: Schema, label: str | None, max_rows: int) -> History:
+def _from_file(path: Path, schema: Schema, label: str | None, anomaly: Sequence[str], max_rows: int) -> History:
     stamp = schema.timestamp.field if schema.timestamp else None
     extra = [column for column in (label, stamp) if column]
     columns = read_sample(path, 1).columns
@@ -93,29 +103,23 @@ def _from_file(path: Path, schema: Schema, label: str | None, max_rows: int) -> 
         raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(columns)}")
     present = [column for column in extra if column in columns]
     frame = read_features(path, schema, present).tail(max_rows)
-    _refuse_incomplete(frame, schema, path)
-    times = parse_times(frame.get_column(stamp), schema.timestamp, str(path)) if stamp in present and schema.timestamp else None
+    times = (
+        parse_times(frame.get_column(stamp), schema.timestamp, str(path))
+        if stamp in present and schema.timestamp
+        else None
+    )
     used = {*schema.feature_names, *extra, schema.id, schema.key}
     return History(
         frame=frame.select(schema.feature_names),
         source=str(path),
         times=times,
-        labels=parse_labels(frame.get_column(label)) if label else None,
+        labels=parse_labels(frame.get_column(label), anomaly) if label else None,
         ignored=tuple(column for column in columns if column not in used),
     )
 
 
-def _refuse_incomplete(frame: pl.DataFrame, schema: Schema, path: Path) -> None:
-    for feature in schema.features:
-        nulls = frame.get_column(feature.name).null_count()
-        if feature.missing == "reject" and nulls:
-            raise ConfigError(
-                str(path), f"column {feature.name!r} is missing in {nulls} rows and the schema says missing = 'reject'; drop them or say 'impute'"
-            )
-
-
-def read_labels(path: Path, label: str) -> NDArray[np.bool_]:
-    """The label column of a file: bool (n,), true = anomaly.
+def read_labels(path: Path, label: str, anomaly: Sequence[str] = ()) -> NDArray[np.bool_]:
+    """The label column of a file: bool (n,), true = anomaly; see `parse_labels`.
 
     Raises:
         ConfigError: the file cannot be read or has no such column.
@@ -123,12 +127,19 @@ def read_labels(path: Path, label: str) -> NDArray[np.bool_]:
     frame = read_sample(path, _ALL_ROWS)
     if label not in frame.columns:
         raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(frame.columns)}")
-    return parse_labels(frame.get_column(label))
+    return parse_labels(frame.get_column(label), anomaly)
 
 
-def parse_labels(values: pl.Series) -> NDArray[np.bool_]:
-    """bool (n,), true = anomaly: anything but 0, false, or a word for normal."""
+def parse_labels(values: pl.Series, anomaly: Sequence[str] = ()) -> NDArray[np.bool_]:
+    """Bool (n,), true = anomaly.
+
+    Args:
+        values: the label column.
+        anomaly: the labels that mean anomaly; without any, all that are not 0, false, or a word for normal.
+    """
     texts = values.cast(pl.String).fill_null("0").str.strip_chars().str.to_lowercase()
+    if anomaly:
+        return texts.is_in([word.strip().lower() for word in anomaly]).to_numpy()
     return (~texts.is_in(sorted(NORMAL_LABELS))).to_numpy()
 
 
@@ -143,9 +154,17 @@ def parse_times(values: pl.Series, timestamp: Timestamp, where: str) -> NDArray[
         seconds = values.cast(pl.Float64, strict=False) / unit
         if seconds.is_null().any():
             row = int(seconds.is_null().arg_max() or 0)
-            raise ConfigError(where, f"column {timestamp.field!r}, row {row + 1}: {values[row]!r} is not a number of {timestamp.format}")
+            raise ConfigError(
+                where,
+                f"column {timestamp.field!r}, row {row + 1}: {values[row]!r} is not a number of {timestamp.format}",
+            )
         return seconds.to_numpy()
-    return np.array([_parse_time(value, timestamp, f"{where}: column {timestamp.field!r}, row {row + 1}") for row, value in enumerate(values)])
+    return np.array(
+        [
+            _parse_time(value, timestamp, f"{where}: column {timestamp.field!r}, row {row + 1}")
+            for row, value in enumerate(values)
+        ]
+    )
 
 
 def _parse_time(value: Any, timestamp: Timestamp, where: str) -> float:
@@ -155,7 +174,9 @@ def _parse_time(value: Any, timestamp: Timestamp, where: str) -> float:
         raise ConfigError(where, f"{value!r} is not an ISO 8601 time") from error
     if moment.tzinfo is None:
         if timestamp.timezone is None:
-            raise ConfigError(where, f"{value!r} has no time zone; set timezone in the [timestamp] table of features.toml")
+            raise ConfigError(
+                where, f"{value!r} has no time zone; set timezone in the [timestamp] table of features.toml"
+            )
         moment = moment.replace(tzinfo=ZoneInfo(timestamp.timezone))
     return moment.timestamp()
 
@@ -167,7 +188,9 @@ def _from_topic(topic: str, window: TimeRange, schema: Schema, settings: Setting
     decoded = Decoder(schema, settings.max_record_bytes).decode([record.value for record in records])
     good = [records[row] for row in decoded.rows]
     if not good:
-        raise ConfigError(f"topic {topic!r}", f"none of {len(records)} records fits the schema; the first: {decoded.invalid[0][1]}")
+        raise ConfigError(
+            f"topic {topic!r}", f"none of {len(records)} records fits the schema; the first: {decoded.invalid[0][1]}"
+        )
     return History(
         frame=decoded.frame,
         source=f"topic {topic}",
@@ -198,5 +221,8 @@ def describe_window(times: NDArray[np.float64] | None) -> tuple[str | None, str 
     """First and last time as ISO 8601 text; None where unknown."""
     if times is None or not len(times):
         return None, None
-    first, last = (datetime.fromtimestamp(float(moment), tz=UTC).isoformat(timespec="seconds") for moment in (times.min(), times.max()))
+    first, last = (
+        datetime.fromtimestamp(float(moment), tz=UTC).isoformat(timespec="seconds")
+        for moment in (times.min(), times.max())
+    )
     return first, last

@@ -96,7 +96,7 @@ class LabelledPayments:
     @property
     def label(self) -> NDArray[np.int64]:
         """Int (n,): 1 = fraud."""
-        return (self.kind != NORMAL).astype(np.int64)
+        return np.where(self.kind == NORMAL, 0, 1)
 
     @property
     def ids(self) -> list[str]:
@@ -157,12 +157,19 @@ def _to_table(config: SimulationConfig, day: int, payments: Columns) -> pl.DataF
 
 def encode_records(table: pl.DataFrame) -> list[bytes]:
     """The rows as JSON objects; dotted columns become nested objects, missing values null."""
-    nested: dict[str, list[pl.Expr]] = {}
-    for name in table.columns:
-        parent, _, child = name.rpartition(".")
-        nested.setdefault(parent or name, []).append(pl.col(name).alias(child))
-    fields = [
-        columns[0] if name in table.columns else pl.struct(columns).alias(name) for name, columns in nested.items()
-    ]
-    text = table.select(pl.struct(fields).struct.json_encode().alias("json")).get_column("json")
+    record = _object("", table.columns)
+    text = table.select(record.struct.json_encode().alias("json")).get_column("json")
     return [line.encode() for line in text]
+
+
+def _object(prefix: str, columns: Sequence[str]) -> pl.Expr:
+    """The object whose fields are the columns under `prefix` (empty, or a dotted path that ends in a dot)."""
+    fields: dict[str, pl.Expr] = {}
+    for column in columns:
+        name, dot, _ = column.removeprefix(prefix).partition(".")
+        if not dot:
+            fields[name] = pl.col(column).alias(name)
+        elif name not in fields:
+            inside = f"{prefix}{name}."
+            fields[name] = _object(inside, [other for other in columns if other.startswith(inside)]).alias(name)
+    return pl.struct(list(fields.values()))

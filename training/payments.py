@@ -201,13 +201,15 @@ def _draw_region(rng: np.random.Generator, payments: Columns) -> Column:
 
 def _draw_new_merchant(rng: np.random.Generator, payments: Columns) -> Column:
     share = np.select([payments["travelling"] & ~payments["online"], payments["online"]], [0.85, 0.4], 0.2)
-    return rng.random(len(share)) < share
+    new: Column = rng.random(len(share)) < share
+    return new
 
 
 def _ask_strong_auth(payments: Columns) -> Column:
     """PIN or second factor: always with an inserted card, never when tapped, online above the low-value limit."""
-    online: Column = (payments["channel"] == "online") & (payments["amount"] > LOW_VALUE_LIMIT)
-    return online | (payments["channel"] == "chip")
+    online = (payments["channel"] == "online") & (payments["amount"] > LOW_VALUE_LIMIT)
+    asked: Column = online | (payments["channel"] == "chip")
+    return asked
 
 
 def _draw_history(rng: np.random.Generator, payments: Columns) -> Columns:
@@ -232,7 +234,7 @@ def _draw_history(rng: np.random.Generator, payments: Columns) -> Columns:
 def _draw_minutes(rng: np.random.Generator, last_hour: Column, last_day: Column) -> Column:
     """Draws minutes since the last payment that fit the counts of the last hour and day: float (n,)."""
     n = len(last_hour)
-    within_hour = np.clip(45.0 / (last_hour + 1) * rng.lognormal(0.0, 0.25, n), 0.3, 59.9)
+    within_hour = np.clip(45.0 / (last_hour + 1) * rng.lognormal(0.0, 0.4, n), 0.5, 59.9)
     within_day = np.clip(900.0 / (last_day + 1) * rng.lognormal(0.0, 0.25, n), 60.0, 1439.0)
     before = 1440.0 * (1.0 + rng.exponential(1.2, n))
     return np.round(np.select([last_hour > 0, last_day > 0], [within_hour, within_day], before), 1)

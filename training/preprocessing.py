@@ -35,7 +35,7 @@ def _fit_column(values: pl.Series, feature: Feature, scaling: Scaling) -> Column
     if feature.kind == "categorical":
         return _fit_categorical(values, feature.name)
     if feature.kind == "boolean":
-        return BooleanColumn(feature=feature.name, typical=bool((values.mean() or 0.0) >= 0.5))
+        return BooleanColumn(feature=feature.name, typical=2 * int(values.sum()) >= max(1, values.count()))
     return _fit_numeric(values.drop_nulls().drop_nans().to_numpy(), feature.name, scaling)
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from monitor.errors import BrokerError
@@ -15,6 +16,9 @@ from monitor.stream.broker import broker_errors, client_options, describe_kafka_
 
 # Sleeps shorter than this cost more than they wait.
 _SHORTEST_SLEEP_S = 0.002
+
+
+OnAcknowledged = Callable[[int, int, int], None]
 
 
 class Publisher:
@@ -43,7 +47,12 @@ class Publisher:
             )
 
     def publish(
-        self, records: Iterable[tuple[bytes | None, bytes]], *, rate: float | None, stop: threading.Event
+        self,
+        records: Iterable[tuple[bytes | None, bytes]],
+        *,
+        rate: float | None,
+        stop: threading.Event,
+        on_acknowledged: OnAcknowledged | None = None,
     ) -> int:
         """Sends records and waits for their acknowledgement.
 
@@ -51,6 +60,8 @@ class Publisher:
             records: keys and values.
             rate: records per second; None is as fast as possible.
             stop: ends it early, with what was sent so far acknowledged.
+            on_acknowledged: told the number (from 0) of each record with the partition and offset it got, in the
+                producer's thread.
 
         Returns:
             The number of records acknowledged.
@@ -58,18 +69,20 @@ class Publisher:
         Raises:
             BrokerError: the broker did not take one of them.
         """
+        topic = self._settings.features_topic
         sent = 0
         start = self._clock()
         try:
-            with broker_errors(self._settings, f"publishing to {self._settings.features_topic!r}"):
+            with broker_errors(self._settings, f"publishing to {topic!r}"):
                 for key, value in records:
                     if rate is not None:
                         self._wait(start + sent / rate, stop)
                     if stop.is_set():
                         break
-                    self._producer.send(self._settings.features_topic, value=value, key=key).add_errback(
-                        self._refused.append
-                    )
+                    future = self._producer.send(topic, value=value, key=key)
+                    future.add_errback(self._refused.append)
+                    if on_acknowledged is not None:
+                        future.add_callback(partial(_report, on_acknowledged, sent))
                     sent += 1
         finally:
             self._flush()
@@ -84,14 +97,17 @@ class Publisher:
         with broker_errors(self._settings, "waiting for acknowledgements"):
             self._producer.flush(timeout=self._settings.broker_timeout_s)
         if self._refused:
-            problem = (
-                f"{len(self._refused)} records were refused, the first one: {describe_kafka_error(self._refused[0])}"
-            )
+            first = describe_kafka_error(self._refused[0])
+            problem = f"{len(self._refused)} records were refused, the first one: {first}"
             raise BrokerError(self._settings.bootstrap_servers, problem)
 
     def close(self) -> None:
         """Closes the connection."""
         self._producer.close(timeout=self._settings.broker_timeout_s)
+
+
+def _report(on_acknowledged: OnAcknowledged, number: int, metadata: Any) -> None:
+    on_acknowledged(number, metadata.partition, metadata.offset)
 
 
 @contextmanager

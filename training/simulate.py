@@ -43,7 +43,7 @@ class SimulateOptions:
         schema: file for the stream's features.toml.
     """
 
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = field(default_factory=lambda: Settings.model_validate({}))
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     records: int | None = None
     rate: float | None = None
@@ -80,10 +80,7 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulateSummary:
     if options.schema is not None:
         _write(options.schema, FEATURES_TOML)
     truth = _Truth(options.labels)
-    if options.output is not None:
-        records = _write_file(options.output, options, truth)
-    else:
-        records = _publish(options, truth)
+    records = _publish(options, truth) if options.output is None else _write_file(options.output, options, truth)
     summary = SimulateSummary(records, dict(truth.frauds), time.monotonic() - start)
     where = options.output or f"topic {options.settings.features_topic!r} at {options.settings.bootstrap_servers}"
     console.print(

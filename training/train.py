@@ -144,7 +144,8 @@ def train_model(
         schema=schema.model_dump(mode="json"),
         schema_fingerprint=schema.fingerprint,
         metrics=_describe_metrics(progress, calibration, difference, trained_s, len(X)),
-        software={name: version(name) for name in ("tensorflow", "keras", "ai-edge-litert", "numpy", "polars")} | {"ganwatch": __version__},
+        software={name: version(name) for name in ("tensorflow", "keras", "ai-edge-litert", "numpy", "polars")}
+        | {"ganwatch": __version__},
         source_revision=None,
         files={},
     )
@@ -164,7 +165,9 @@ def train_model(
         rows_per_day=rows_per_day(history.times),
         ignored=history.ignored,
         constant=_constant_features(preprocessor, train_frame),
-        unseen=tuple(name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height),
+        unseen=tuple(
+            name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height
+        ),
     )
 
 
@@ -188,15 +191,22 @@ def split_rows(history: History, rng: np.random.Generator) -> Split:
     everything = np.arange(history.frame.height)
     normal = everything if history.labels is None else everything[~history.labels]
     if len(normal) < LEAST_ROWS:
-        raise ConfigError(history.source, f"{len(normal)} normal rows are too few to train and calibrate; at least {LEAST_ROWS} are needed")
+        raise ConfigError(
+            history.source,
+            f"{len(normal)} normal rows are too few to train and calibrate; at least {LEAST_ROWS} are needed",
+        )
     anomalies = everything[history.labels] if history.labels is not None else everything[:0]
-    order = rng.permutation(normal) if history.times is None else normal[np.argsort(history.times[normal], kind="stable")]
+    order = (
+        rng.permutation(normal) if history.times is None else normal[np.argsort(history.times[normal], kind="stable")]
+    )
     n_calibrate = min(MOST_CALIBRATION_ROWS, max(1, round(CALIBRATION_SHARE * len(order))))
     train, calibrate = order[:-n_calibrate], order[-n_calibrate:]
     if not len(anomalies):
         return Split(train=train, calibrate=calibrate, validate=anomalies)
     n_validate = max(1, round(VALIDATION_SHARE * len(train)))
-    return Split(train=train[:-n_validate], calibrate=calibrate, validate=np.concatenate([train[-n_validate:], anomalies]))
+    return Split(
+        train=train[:-n_validate], calibrate=calibrate, validate=np.concatenate([train[-n_validate:], anomalies])
+    )
 
 
 def score_frame(preprocessor: Preprocessor, scorer: Scorer, frame: pl.DataFrame) -> NDArray[np.float32]:
@@ -215,7 +225,9 @@ def rows_per_day(times: NDArray[np.float64] | None) -> float | None:
 def _validation_rows(history: History, split: Split, preprocessor: Preprocessor) -> LabelledRows | None:
     if history.labels is None or not len(split.validate):
         return None
-    return LabelledRows(X=preprocessor.transform(history.frame[split.validate]).X, y=history.labels[split.validate].astype(np.int_))
+    return LabelledRows(
+        X=preprocessor.transform(history.frame[split.validate]).X, y=history.labels[split.validate].astype(np.int_)
+    )
 
 
 def _describe_data(history: History, split: Split) -> dict[str, Any]:
@@ -234,7 +246,9 @@ def _describe_data(history: History, split: Split) -> dict[str, Any]:
     }
 
 
-def _describe_metrics(progress: TrainingHistory, calibration: Calibration, difference: float, seconds: float, n_rows: int) -> dict[str, Any]:
+def _describe_metrics(
+    progress: TrainingHistory, calibration: Calibration, difference: float, seconds: float, n_rows: int
+) -> dict[str, Any]:
     tail = calibration.tail
     last = progress.progress[-1] if progress.progress else None
     return {
@@ -244,7 +258,9 @@ def _describe_metrics(progress: TrainingHistory, calibration: Calibration, diffe
         "train_seconds": round(seconds, 1),
         "train_rows": n_rows,
         "export_difference": difference,
-        "calibration_tail": None if tail is None else {"start": tail.start, "shape": tail.shape, "scale": tail.scale, "rate": tail.rate},
+        "calibration_tail": None
+        if tail is None
+        else {"start": tail.start, "shape": tail.shape, "scale": tail.scale, "rate": tail.rate},
     }
 
 
@@ -292,7 +308,9 @@ def _constant_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> tuple
     return tuple(constant)
 
 
-def limit_threads(threads: int) -> None:
-    """Keeps TensorFlow from starting more threads than it is given; before its first use only."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+def find_devices(threads: int) -> None:
+    """Lets TensorFlow look for its devices, with so many CPU threads (0: all); before its first use only."""
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.list_logical_devices()

@@ -148,7 +148,9 @@ def train(
 def _refuse_divergence(losses: Mapping[str, float], step: int) -> None:
     diverged = [name for name, loss in losses.items() if not np.isfinite(loss)]
     if diverged:
-        raise ConfigError("training", f"loss {diverged[0]!r} is {losses[diverged[0]]} after {step} steps; lower learning_rate")
+        raise ConfigError(
+            "training", f"loss {diverged[0]!r} is {losses[diverged[0]]} after {step} steps; lower learning_rate"
+        )
 
 
 def make_pseudo_anomalies(X: NDArray[np.float32], rng: np.random.Generator) -> LabelledRows:
@@ -181,5 +183,7 @@ def measure_auroc(score: Callable[[tf.Tensor], tf.Tensor], rows: LabelledRows) -
     """
     n_anomalies = int(np.sum(rows.y))
     if n_anomalies in (0, len(rows.y)):
-        raise ConfigError("validation", f"needs normal rows and anomalies, got {n_anomalies} anomalies in {len(rows.y)} rows")
+        raise ConfigError(
+            "validation", f"needs normal rows and anomalies, got {n_anomalies} anomalies in {len(rows.y)} rows"
+        )
     return float(roc_auc_score(rows.y, np.asarray(score(tf.constant(rows.X)))))

@@ -46,7 +46,7 @@ def build_panel(panel: Panel) -> Builder[models.Panel]:
 
 
 def _series() -> timeseries.Panel:
-    legend = common_builders.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)  # noqa: FBT003
+    legend = common_builders.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
     tooltip = common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
     return timeseries.Panel().min(0).line_width(1).fill_opacity(10).legend(legend).tooltip(tooltip)
 
@@ -60,7 +60,7 @@ def _heatmap() -> heatmap.Panel:
     colours = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Spectral").steps(64)
     # An exponent below 1: otherwise the few high scores, which matter, vanish beside the many low ones.
     colours.scale(heatmap_models.HeatmapColorScale.EXPONENTIAL).exponent(0.3)
-    return heatmap.Panel().calculate(False).color(colours)  # noqa: FBT003
+    return heatmap.Panel().calculate(False).color(colours)
 
 
 def _table() -> table.Panel:
@@ -74,7 +74,7 @@ def build_dashboard() -> models.Dashboard:
     """The whole dashboard; its ids are numbered in order of appearance, so that the file is the same each time."""
     instances = dashboards.QueryVariable("instance").label("Replica").datasource(DATASOURCE)
     instances.query("label_values(ganwatch_ready, instance)").refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-    instances.multi(True).include_all(True).all_value(".+")  # noqa: FBT003
+    instances.multi(True).include_all(True).all_value(".+")
     instances.current(models.VariableOption(selected=True, text="All", value="$__all"))
     board = dashboards.Dashboard("ganwatch").uid(UID).tags(["ganwatch"]).timezone("browser").readonly()
     board.description("The monitor for tabular anomalies. Generated from deploy/grafana/panels.py.")

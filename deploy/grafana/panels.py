@@ -265,7 +265,7 @@ MODEL = (
         "Model in service",
         "table",
         "none",
-        "Name, version and hash of the bundle of each replica. More than one version lasts no longer than a swap.",
+        "Name, version and detector, by replica. Two versions: a replica has not taken over the new champion.",
         (Query(f"ganwatch_model_info{{{AT}}}"),),
         24,
     ),

@@ -32,7 +32,9 @@ class Attribution:
     share: float
 
 
-def attribute(preprocessor: Preprocessor, frame: pl.DataFrame, explanation: Explanation, top_k: int) -> list[list[Attribution]]:
+def attribute(
+    preprocessor: Preprocessor, frame: pl.DataFrame, explanation: Explanation, top_k: int
+) -> list[list[Attribution]]:
     """The `top_k` features of each row, largest share first.
 
     Args:

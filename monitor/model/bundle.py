@@ -1,10 +1,10 @@
 """The bundle: a folder of plain files that is a deployable model. Verified whenever it is read; never pickle, never code.
 
-    manifest.json      what it is, how it was made, SHA-256 of the files below
-    scorer.tflite      signatures `score` and `explain`
-    preprocess.json    the fitted transform
-    calibration.npz    held-out raw scores and their tail
-    golden.npz         raw records with the X and raw_score they must give
+manifest.json      what it is, how it was made, SHA-256 of the files below
+scorer.tflite      signatures `score` and `explain`
+preprocess.json    the fitted transform
+calibration.npz    held-out raw scores and their tail
+golden.npz         raw records with the X and raw_score they must give
 """
 
 from __future__ import annotations
@@ -177,7 +177,10 @@ def load_bundle(folder: str | Path, *, expected_schema: Schema | None = None, nu
     preprocessor = _parse(path / "preprocess.json", Preprocessor.from_json, contents["preprocess.json"])
     if preprocessor.feature_names != schema.feature_names:
         raise BundleError(
-            path / "preprocess.json", "is for other features", expected=list(schema.feature_names), found=list(preprocessor.feature_names)
+            path / "preprocess.json",
+            "is for other features",
+            expected=list(schema.feature_names),
+            found=list(preprocessor.feature_names),
         )
     bundle = Bundle(
         path=path,
@@ -185,7 +188,9 @@ def load_bundle(folder: str | Path, *, expected_schema: Schema | None = None, nu
         sha256=hashlib.sha256(manifest_bytes).hexdigest(),
         schema=schema,
         preprocessor=preprocessor,
-        scorer=Scorer(contents["scorer.tflite"], preprocessor.n_columns, source=path / "scorer.tflite", num_threads=num_threads),
+        scorer=Scorer(
+            contents["scorer.tflite"], preprocessor.n_columns, source=path / "scorer.tflite", num_threads=num_threads
+        ),
         calibration=_parse(path / "calibration.npz", Calibration.from_npz, contents["calibration.npz"]),
     )
     _recompute(bundle, _parse(path / "golden.npz", Golden.from_npz, contents["golden.npz"]))
@@ -202,11 +207,13 @@ def _read(file: Path) -> bytes:
 
 
 def _parse_manifest(file: Path, content: bytes) -> Manifest:
-    manifest = _parse(file, lambda data: msgspec.json.decode(data, type=Manifest), content)
+    manifest: Manifest = _parse(file, lambda data: msgspec.json.decode(data, type=Manifest), content)
     if manifest.format != FORMAT:
         raise BundleError(file, "is of another format version", expected=FORMAT, found=manifest.format)
     if set(manifest.files) != set(FILES):
-        raise BundleError(file, "lists other files", expected=", ".join(sorted(FILES)), found=", ".join(sorted(manifest.files)))
+        raise BundleError(
+            file, "lists other files", expected=", ".join(sorted(FILES)), found=", ".join(sorted(manifest.files))
+        )
     return manifest
 
 
@@ -216,7 +223,12 @@ def _read_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
         contents[name] = _read(path / name)
         digest = hashlib.sha256(contents[name]).hexdigest()
         if digest != manifest.files[name]:
-            raise BundleError(path / name, "was changed after it was written; SHA-256 differs", expected=manifest.files[name], found=digest)
+            raise BundleError(
+                path / name,
+                "was changed after it was written; SHA-256 differs",
+                expected=manifest.files[name],
+                found=digest,
+            )
     return contents
 
 
@@ -234,7 +246,9 @@ def _schema_of(file: Path, manifest: Manifest, expected: Schema | None) -> Schem
     except ConfigError as error:
         raise BundleError(file, f"holds no valid schema: {error}") from error
     if schema.fingerprint != manifest.schema_fingerprint:
-        raise BundleError(file, "has a schema of another fingerprint", expected=manifest.schema_fingerprint, found=schema.fingerprint)
+        raise BundleError(
+            file, "has a schema of another fingerprint", expected=manifest.schema_fingerprint, found=schema.fingerprint
+        )
     if expected is not None and schema.fingerprint != expected.fingerprint:
         raise BundleError(
             file,
@@ -254,7 +268,11 @@ def _difference(of_bundle: Schema, of_monitor: Schema) -> str:
         return f"feature {min(theirs - ours)!r} is not in features.toml"
     kinds = {feature.name: feature for feature in of_monitor.features}
     changed: Sequence[str] = [feature.name for feature in of_bundle.features if kinds[feature.name] != feature]
-    return f"feature {changed[0]!r} has another kind or missing policy" if changed else "the features stand in another order"
+    return (
+        f"feature {changed[0]!r} has another kind or missing policy"
+        if changed
+        else "the features stand in another order"
+    )
 
 
 def _recompute(bundle: Bundle, golden: Golden) -> None:
@@ -262,7 +280,9 @@ def _recompute(bundle: Bundle, golden: Golden) -> None:
     file = bundle.path / "golden.npz"
     decoded = bundle.decoder().decode(golden.records)
     if decoded.invalid:
-        raise BundleError(file, f"golden record {decoded.invalid[0][0]} is not accepted any more: {decoded.invalid[0][1]}")
+        raise BundleError(
+            file, f"golden record {decoded.invalid[0][0]} is not accepted any more: {decoded.invalid[0][1]}"
+        )
     X = bundle.preprocessor.transform(decoded.frame).X
     _compare(file, "X", golden.X, X)
     _compare(file, "raw_score", golden.raw_score, bundle.scorer.score(X))
@@ -270,8 +290,12 @@ def _recompute(bundle: Bundle, golden: Golden) -> None:
 
 def _compare(file: Path, what: str, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
     if expected.shape != found.shape:
-        raise BundleError(file, f"{what} of the golden records has another shape", expected=expected.shape, found=found.shape)
+        raise BundleError(
+            file, f"{what} of the golden records has another shape", expected=expected.shape, found=found.shape
+        )
     wrong = ~(np.abs(expected - found) <= GOLDEN_TOLERANCE * np.maximum(1.0, np.abs(expected)))
     if wrong.any():
         place = tuple(int(index) for index in np.argwhere(wrong)[0])
-        raise BundleError(file, f"{what} of golden record {place[0]} is not reproduced", expected=expected[place], found=found[place])
+        raise BundleError(
+            file, f"{what} of golden record {place[0]} is not reproduced", expected=expected[place], found=found[place]
+        )

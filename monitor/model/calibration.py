@@ -129,7 +129,9 @@ def tie_breakers(bundle_sha256: str, topic: str, partition: int, offsets: NDArra
         offsets: int64 (n,).
     """
     digest = hashlib.sha256(f"{bundle_sha256}\0{topic}\0{partition}".encode()).digest()
-    z = np.asarray(offsets).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(int.from_bytes(digest[:8], "little"))
+    z = np.asarray(offsets).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(
+        int.from_bytes(digest[:8], "little")
+    )
     # The finaliser of SplitMix64 (Steele et al. 2014): every bit of the offset reaches every bit of the result.
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -102,9 +102,13 @@ class Decoder:
         lines: dict[int, bytes] = {}
         for row, value in enumerate(values):
             if value is None or not value.strip():
-                invalid[row] = InvalidRecord("empty", "no value (null)" if value is None else f"{len(value)} bytes, all blank")
+                invalid[row] = InvalidRecord(
+                    "empty", "no value (null)" if value is None else f"{len(value)} bytes, all blank"
+                )
             elif len(value) > self.max_record_bytes:
-                invalid[row] = InvalidRecord("too_large", f"{len(value)} bytes, max_record_bytes is {self.max_record_bytes}")
+                invalid[row] = InvalidRecord(
+                    "too_large", f"{len(value)} bytes, max_record_bytes is {self.max_record_bytes}"
+                )
             elif b"\n" not in value:
                 lines[row] = value
             elif (refusal := self._refusal(value)) is not None:
@@ -126,7 +130,9 @@ class Decoder:
     def _empty(self) -> pl.DataFrame:
         return pl.DataFrame(schema={feature.name: _DTYPES[feature.kind] for feature in self.schema.features})
 
-    def _read_around_bad_ones(self, lines: Mapping[int, bytes], invalid: dict[int, InvalidRecord]) -> tuple[list[int], pl.DataFrame]:
+    def _read_around_bad_ones(
+        self, lines: Mapping[int, bytes], invalid: dict[int, InvalidRecord]
+    ) -> tuple[list[int], pl.DataFrame]:
         """Reads the batch without its bad records: the strict decoder suspects, the native reader convicts, one by one."""
         suspects = [row for row, line in lines.items() if self._refusal(line) is not None]
         convicted = {row for row in suspects if self._read(lines[row], 1) is None}
@@ -138,7 +144,12 @@ class Decoder:
         return good, pl.concat(frames) if frames else self._empty()
 
     def _bisect(
-        self, lines: Mapping[int, bytes], rows: list[int], good: list[int], frames: list[pl.DataFrame], convicted: set[int]
+        self,
+        lines: Mapping[int, bytes],
+        rows: list[int],
+        good: list[int],
+        frames: list[pl.DataFrame],
+        convicted: set[int],
     ) -> None:
         """Reads rows in as few native calls as their bad ones allow; appends in ascending order."""
         if not rows:
@@ -155,17 +166,24 @@ class Decoder:
             self._bisect(lines, rows[middle:], good, frames, convicted)
 
     def _refuse_lax(
-        self, values: Sequence[bytes | None], rows: Sequence[int], frame: pl.DataFrame, *, escaped: bool, invalid: dict[int, InvalidRecord]
+        self,
+        values: Sequence[bytes | None],
+        rows: Sequence[int],
+        frame: pl.DataFrame,
+        *,
+        escaped: bool,
+        invalid: dict[int, InvalidRecord],
     ) -> tuple[Sequence[int], pl.DataFrame]:
         """Refuses what the native reader lets pass: lone surrogates, and floats, objects or arrays as a category.
 
-        Args:
-            escaped: whether any record may hold a \\u escape.
+        Only where a record may hold an escape (`escaped`) are surrogates looked for.
         """
         places = set(frame.select(self._untrusted).to_series().arg_true().to_list())
         if escaped:
             places.update(place for place, row in enumerate(rows) if b"\\u" in (values[row] or b""))
-        refused = {place: reason for place in places if (reason := self._refusal(values[rows[place]] or b"")) is not None}
+        refused = {
+            place: reason for place in places if (reason := self._refusal(values[rows[place]] or b"")) is not None
+        }
         return _without(rows, frame, refused, invalid)
 
     def _refuse_incomplete(
@@ -174,7 +192,10 @@ class Decoder:
         refused: dict[int, InvalidRecord] = {}
         for name in self._required:
             for place in frame.get_column(name).is_null().arg_true().to_list():
-                refused.setdefault(place, InvalidRecord("missing_field", f"{name} is absent or null and the schema says missing = 'reject'"))
+                refused.setdefault(
+                    place,
+                    InvalidRecord("missing_field", f"{name} is absent or null and the schema says missing = 'reject'"),
+                )
         return _without(rows, frame, refused, invalid)
 
     def _refusal(self, line: bytes) -> InvalidRecord | None:
@@ -213,7 +234,11 @@ def _untrusted(schema: Schema, levels: dict[str, tuple[str, ...]]) -> pl.Expr:
     for name in schema.of_kind("categorical"):
         known = pl.Series(name, [level for level in levels.get(name, ()) if _is_plain(level)], dtype=pl.String)
         conditions.append(pl.col(name).is_not_null() & ~pl.col(name).is_in(pl.lit(known).implode()))
-    return pl.any_horizontal(conditions).alias("untrusted") if conditions else pl.repeat(False, pl.len(), dtype=pl.Boolean).alias("untrusted")
+    return (
+        pl.any_horizontal(conditions).alias("untrusted")
+        if conditions
+        else pl.repeat(False, pl.len(), dtype=pl.Boolean).alias("untrusted")
+    )
 
 
 def _is_plain(level: str) -> bool:
@@ -234,7 +259,12 @@ def _as_tree(schema: Schema) -> dict[str, object]:
 
 
 def _native_schema(tree: dict[str, object]) -> pl.Schema:
-    return pl.Schema({name: pl.Struct(_native_schema(node)) if isinstance(node, dict) else _DTYPES[str(node)] for name, node in tree.items()})
+    return pl.Schema(
+        {
+            name: pl.Struct(_native_schema(node)) if isinstance(node, dict) else _DTYPES[str(node)]
+            for name, node in tree.items()
+        }
+    )
 
 
 def _strict_type(tree: dict[str, object], name: str) -> type[msgspec.Struct]:
@@ -243,9 +273,9 @@ def _strict_type(tree: dict[str, object], name: str) -> type[msgspec.Struct]:
     names: dict[str, str] = {}
     for place, (key, node) in enumerate(tree.items()):
         type_ = _strict_type(node, f"{name}_{place}") if isinstance(node, dict) else _TYPES[str(node)]
-        fields.append((f"field_{place}", type_ | None, None))  # type: ignore[operator]
+        fields.append((f"field_{place}", type_ | None, None))
         names[f"field_{place}"] = key
-    return msgspec.defstruct(name, fields, rename=names)  # type: ignore[arg-type]
+    return msgspec.defstruct(name, fields, rename=names)
 
 
 def _path_expression(path: str) -> pl.Expr:

@@ -42,7 +42,9 @@ class Detections:
     score: NDArray[np.float64]
 
 
-def detect(bundle: Bundle, frame: pl.DataFrame, tie_breaker: NDArray[np.float64], stage: StageTimer = untimed) -> Detections:
+def detect(
+    bundle: Bundle, frame: pl.DataFrame, tie_breaker: NDArray[np.float64], stage: StageTimer = untimed
+) -> Detections:
     """Transforms and scores rows.
 
     Args:
@@ -60,7 +62,9 @@ def detect(bundle: Bundle, frame: pl.DataFrame, tie_breaker: NDArray[np.float64]
     return Detections(X=transformed.X, missing=transformed.missing, raw_score=raw_score, p_value=p_value, score=score)
 
 
-def explain(bundle: Bundle, frame: pl.DataFrame, detections: Detections, rows: NDArray[np.intp], top_k: int) -> list[list[Attribution]]:
+def explain(
+    bundle: Bundle, frame: pl.DataFrame, detections: Detections, rows: NDArray[np.intp], top_k: int
+) -> list[list[Attribution]]:
     """Attributions of some rows of a batch.
 
     Args:

@@ -146,11 +146,7 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         # A float64 near its limit may overflow here; the soft clip (or float32 infinity, refused below) deals with it.
         with np.errstate(over="ignore"):
             values = (values - numeric.mean) / numeric.sd
-            if self.clip is not None:
-                values = self.clip * np.tanh(values / self.clip)
-            else:
-                values = np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX)
-        X[:, self.starts[numeric.places]] = values
+        X[:, self.starts[numeric.places]] = _bounded(values, self.clip)
 
     @cached_property
     def _numeric(self) -> _NumericColumns:
@@ -200,6 +196,13 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             msgspec.DecodeError: it is not what `to_json` writes.
         """
         return msgspec.json.decode(content, type=cls)
+
+
+def _bounded(values: NDArray[np.float64], clip: float | None) -> NDArray[np.float64]:
+    """The soft clip; without one, at least what float32 can hold."""
+    if clip is None:
+        return np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX)
+    return clip * np.tanh(values / clip)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The registry: immutable bundle versions and an append-only log of promotions, in a folder or at any fsspec URL.
 
-    models/<name>/<version>/…     five files; a version exists once its manifest does, which is written last
-    aliases/<name>/000042.json    promotion number 42; created exclusively, the highest number is the truth
+models/<name>/<version>/…     five files; a version exists once its manifest does, which is written last
+aliases/<name>/000042.json    promotion number 42; created exclusively, the highest number is the truth
 """
 
 from __future__ import annotations
@@ -93,7 +93,12 @@ class Registry:
         source = f"{self._root}/models/{model}/{version}"
         if not self._fs.exists(f"{source}/{MANIFEST}"):
             known = ", ".join(self.versions(model)) or "none"
-            raise BundleError(f"{self.url}/models/{model}/{version}", "no such version in the registry", expected="one of the known", found=known)
+            raise BundleError(
+                f"{self.url}/models/{model}/{version}",
+                "no such version in the registry",
+                expected="one of the known",
+                found=known,
+            )
         if self._local:
             return Path(source)
         folder = Path(tempfile.mkdtemp(prefix=f"ganwatch-{model}-")) / version

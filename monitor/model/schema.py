@@ -105,7 +105,9 @@ class Schema(BaseModel):
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that changes a score: names, kinds, order and missing policy of the features."""
-        canonical = json.dumps([feature.model_dump() for feature in self.features], sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(
+            [feature.model_dump() for feature in self.features], sort_keys=True, separators=(",", ":")
+        )
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def of_kind(self, kind: Kind) -> tuple[str, ...]:

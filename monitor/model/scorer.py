@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.errors import BundleError
+from monitor.native_output import native_stderr_held
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,24 @@ class Scorer:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._interpreter = Interpreter(model_content=model, num_threads=num_threads)
-            signatures = set(self._interpreter.get_signature_list())
+            interpreter = Interpreter(model_content=model, num_threads=num_threads)
+            signatures = set(interpreter.get_signature_list())
         except ValueError as error:
             raise BundleError(source, f"is not a LiteRT model: {error}") from error
         if not {"score", "explain"} <= signatures:
-            raise BundleError(source, "lacks a signature", expected="score, explain", found=", ".join(sorted(signatures)) or "none")
-        self._score = self._interpreter.get_signature_runner("score")
-        self._explain = self._interpreter.get_signature_runner("explain")
+            raise BundleError(
+                source, "lacks a signature", expected="score, explain", found=", ".join(sorted(signatures)) or "none"
+            )
+        self._score = interpreter.get_signature_runner("score")
+        self._explain = interpreter.get_signature_runner("explain")
         self._n_columns = n_columns
         width = _only(self._score.get_input_details())["shape_signature"][-1]
         if width != n_columns:
-            raise BundleError(source, "takes rows of another width than preprocess.json makes", expected=n_columns, found=width)
+            raise BundleError(
+                source, "takes rows of another width than preprocess.json makes", expected=n_columns, found=width
+            )
+        with native_stderr_held():  # LiteRT announces its delegate when it first runs
+            self.score(np.zeros((1, n_columns), dtype=np.float32))
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw scores, float32 (n_rows,): higher is more anomalous; the scale is the detector's own.

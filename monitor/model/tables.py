@@ -52,7 +52,7 @@ def read_features(path: str | Path, schema: Schema, extra_columns: Sequence[str]
 
     Args:
         path: its suffix tells the format.
-        schema: which columns are features and of what kind; its `missing` policy is not applied here.
+        schema: which columns are features, of what kind, and which of them must not be missing.
         extra_columns: further columns, such as a label or the time. One that is a feature too appears once, as feature.
 
     Returns:
@@ -69,7 +69,7 @@ def read_features(path: str | Path, schema: Schema, extra_columns: Sequence[str]
         frame = read_json_features(path, schema, extras)
     else:
         frame = _read_parquet_features(path, schema, extras)
-    return _at_least_one_row(path, frame)
+    return _refuse_missing(path, schema, _at_least_one_row(path, frame))
 
 
 def _checked(path: str | Path) -> Path:
@@ -91,6 +91,20 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 def _at_least_one_row(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
     if frame.height == 0:
         raise ConfigError(str(path), "holds no rows; at least one is needed")
+    return frame
+
+
+def _refuse_missing(path: Path, schema: Schema, frame: pl.DataFrame) -> pl.DataFrame:
+    rejecting = [feature.name for feature in schema.features if feature.missing == "reject"]
+    missing = {name: frame.get_column(name).is_null() for name in rejecting}
+    problems = [
+        f"column {name!r} is missing in {nulls.sum()} rows, first in row {(nulls.arg_max() or 0) + 1}, and the schema says "
+        "missing = 'reject'; drop those rows or say 'impute'"
+        for name, nulls in missing.items()
+        if nulls.any()
+    ]
+    if problems:
+        raise ConfigError(str(path), problems)
     return frame
 
 

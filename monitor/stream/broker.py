@@ -54,7 +54,9 @@ def _require_fast_checksums() -> None:
     try:
         import crc32c  # noqa: F401 - kafka-python finds it by itself
     except ImportError as error:
-        raise ConfigError("installation", "the package crc32c is missing; install ganwatch anew or `pip install crc32c`") from error
+        raise ConfigError(
+            "installation", "the package crc32c is missing; install ganwatch anew or `pip install crc32c`"
+        ) from error
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def describe_kafka_error(error: Exception) -> str:
 
     if isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error).lower():
         return "no broker answered; check bootstrap_servers, security_protocol and that the broker is up"
-    if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailedError):
+    if isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
         return f"the broker refused the login; check sasl_mechanism, sasl_username and sasl_password ({error})"
     if isinstance(error, errors.TopicAuthorizationFailedError):
         return f"this user may not use the topic; grant it in the broker's access rules ({error})"
@@ -121,13 +123,17 @@ def inspect_cluster(settings: Settings, required: tuple[str, ...], identified: s
         with broker_errors(settings, "looking up the topics"):
             found = {topic["name"]: topic for topic in admin.describe_topics(list(required))}
             _refuse_forbidden(settings, found)
-            missing = [name for name in required if found.get(name, {}).get("error_code", _UNKNOWN_TOPIC) == _UNKNOWN_TOPIC]
+            missing = [
+                name for name in required if found.get(name, {}).get("error_code", _UNKNOWN_TOPIC) == _UNKNOWN_TOPIC
+            ]
             if missing and settings.create_topics:
                 _create_topics(admin, settings, missing)
                 found |= {topic["name"]: topic for topic in admin.describe_topics(missing)}
             elif missing:
                 names = ", ".join(repr(name) for name in missing)
-                raise BrokerError(settings.bootstrap_servers, f"no topic {names}; create it, or start with --create-topics")
+                raise BrokerError(
+                    settings.bootstrap_servers, f"no topic {names}; create it, or start with --create-topics"
+                )
             return Cluster(id=str(admin.describe_cluster()["cluster_id"] or ""), topic_id=_topic_id(found[identified]))
     finally:
         admin.close()

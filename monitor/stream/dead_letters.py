@@ -38,5 +38,9 @@ def dead_letter(record: Any, reason: InvalidRecord, topic: str) -> Message:
 def _truncated(topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Message:
     """The same without its value, its key and its own headers, which may be what makes it too large."""
     ours = tuple(header for header in headers if not header[0].startswith("original."))
-    facts = (("truncated", b"true"), ("size", str(len(value)).encode()), ("sha256", hashlib.sha256(value).hexdigest().encode()))
+    facts = (
+        ("truncated", b"true"),
+        ("size", str(len(value)).encode()),
+        ("sha256", hashlib.sha256(value).hexdigest().encode()),
+    )
     return Message(topic, None, b"", ours + facts)

@@ -62,7 +62,9 @@ class InvalidWindow:
         self._last = np.zeros(window_rows, dtype=np.bool_)
         self._seen = 0
 
-    def check(self, n_rows: int, invalid: Sequence[tuple[int, InvalidRecord]], *, topic: str, max_invalid_ratio: float) -> None:
+    def check(
+        self, n_rows: int, invalid: Sequence[tuple[int, InvalidRecord]], *, topic: str, max_invalid_ratio: float
+    ) -> None:
         """Takes the outcome of a batch, in order.
 
         Raises:
@@ -137,7 +139,9 @@ class Pipeline:
         flagged = np.flatnonzero(detections.score >= self.threshold)
         with stage("explain"):
             alerts = self._alerts([records[rows[place]] for place in flagged], decoded.frame, detections, flagged)
-            dead = [(row, dead_letter(records[row], reason, settings.dead_letters_topic)) for row, reason in decoded.invalid]
+            dead = [
+                (row, dead_letter(records[row], reason, settings.dead_letters_topic)) for row, reason in decoded.invalid
+            ]
         in_order = sorted([*zip(rows[flagged].tolist(), alerts, strict=True), *dead], key=lambda entry: entry[0])
         return Judged(
             batch=batch,
@@ -151,10 +155,14 @@ class Pipeline:
         )
 
     def _tie_breakers(self, batch: MicroBatch) -> NDArray[np.float64]:
-        parts = [tie_breakers(self.bundle.sha256, part.topic, part.partition, batch.offsets(part)) for part in batch.segments]
+        parts = [
+            tie_breakers(self.bundle.sha256, part.topic, part.partition, batch.offsets(part)) for part in batch.segments
+        ]
         return np.concatenate(parts)
 
-    def _alerts(self, records: list[Any], frame: Any, detections: Detections, flagged: NDArray[np.intp]) -> list[Message]:
+    def _alerts(
+        self, records: list[Any], frame: Any, detections: Detections, flagged: NDArray[np.intp]
+    ) -> list[Message]:
         """Messages for the flagged rows."""
         settings = self.settings
         writer = AlertWriter.for_bundle(self.bundle, self.cluster, self.threshold, with_payload=settings.alert_payload)

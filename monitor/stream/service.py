@@ -53,7 +53,13 @@ class Service:
     """Joins source, worker and metrics; runs until it is stopped or fails."""
 
     def __init__(
-        self, settings: Settings, source: Source, worker: Worker, metrics: Metrics, health: Health, before_turn: Callable[[], None]
+        self,
+        settings: Settings,
+        source: Source,
+        worker: Worker,
+        metrics: Metrics,
+        health: Health,
+        before_turn: Callable[[], None],
     ) -> None:
         """Takes everything from outside; `before_turn` is called between two turns, in the loop's own thread."""
         self._before_turn = before_turn
@@ -203,7 +209,9 @@ class Service:
             log.warning("waiting_for_broker", extra={"error": error})
         give_up_s = self._settings.broker_give_up_s
         if give_up_s is not None and now - self._waiting_since > give_up_s:
-            raise BrokerError(self._settings.bootstrap_servers, f"gave up after broker_give_up_s = {give_up_s:g} seconds: {error}")
+            raise BrokerError(
+                self._settings.bootstrap_servers, f"gave up after broker_give_up_s = {give_up_s:g} seconds: {error}"
+            )
         self._stopping.wait(self._backoff_s)
         self._backoff_s = min(LAST_BACKOFF_S, 2 * self._backoff_s)
         self._next_lag_at = 0.0
@@ -245,5 +253,3 @@ class Service:
                 return
             self._source.settle(acknowledged.judged.batch.segments)
             self._count(acknowledged)
-
-

@@ -75,7 +75,10 @@ class Sink:
             kafka.errors.KafkaError: it could not even be queued.
         """
         return self._producer.send(
-            message.topic, value=message.value, key=message.key, headers=[(name, content) for name, content in message.headers]
+            message.topic,
+            value=message.value,
+            key=message.key,
+            headers=[(name, content) for name, content in message.headers],
         )
 
     def replace(self) -> None:
@@ -166,9 +169,9 @@ class Delivery:
         if any(not _is_about_size(error) for _, error in failed):
             try:
                 self._sink.replace()
-            except BrokerError as error:
+            except BrokerError as unreachable:
                 self._pending = list(failed)
-                log.info("broker_unreachable", extra={"error": str(error)})
+                log.info("broker_unreachable", extra={"error": str(unreachable)})
                 return
         self._pending = []
         for message, error in failed:

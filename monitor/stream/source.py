@@ -127,7 +127,9 @@ class Source:
 
     def _segment(self, partition: Any, records: list[Any]) -> Segment:
         held = self._held.get(partition)
-        segment = Segment(topic=partition.topic, partition=partition.partition, epoch=held.epoch if held else 0, records=records)
+        segment = Segment(
+            topic=partition.topic, partition=partition.partition, epoch=held.epoch if held else 0, records=records
+        )
         if held:
             held.unacknowledged.append(segment)
             held.newest_ms = records[-1].timestamp
@@ -135,10 +137,15 @@ class Source:
 
     def _begin(self, partitions: Iterable[Any]) -> None:
         """First start of a group: `start_from` decides."""
-        find = self._consumer.beginning_offsets if self._settings.start_from == "earliest" else self._consumer.end_offsets
+        find = (
+            self._consumer.beginning_offsets if self._settings.start_from == "earliest" else self._consumer.end_offsets
+        )
         for partition, offset in find(list(partitions), timeout_ms=int(self._settings.broker_timeout_s * 1000)).items():
             self._consumer.seek(partition, offset)
-            log.info("partition_begun", extra={"partition": partition.partition, "offset": offset, "start_from": self._settings.start_from})
+            log.info(
+                "partition_begun",
+                extra={"partition": partition.partition, "offset": offset, "start_from": self._settings.start_from},
+            )
 
     def _recover(self, lost: Mapping[Any, int]) -> None:
         """The broker has deleted what we were to read: `on_offset_lost` decides; the gap is counted."""
@@ -153,7 +160,10 @@ class Source:
             offset = find([partition], timeout_ms=int(self._settings.broker_timeout_s * 1000))[partition]
             self._consumer.seek(partition, offset)
             self._metrics.skipped.inc(max(0, offset - position))
-            log.warning("offsets_lost", extra={"partition": partition.partition, "wanted": position, "continues_at": offset, "policy": policy})
+            log.warning(
+                "offsets_lost",
+                extra={"partition": partition.partition, "wanted": position, "continues_at": offset, "policy": policy},
+            )
 
     def pause(self) -> None:
         """Stops fetching; polling goes on, so that the group keeps its member."""
@@ -224,17 +234,24 @@ class Source:
         if not partitions:
             return []
         ends = self._consumer.end_offsets(partitions, timeout_ms=int(timeout_s * 1000))
-        return [self._lag_of(partition, ends[partition], timeout_s, now_s) for partition in partitions]
+        lags = (self._lag_of(partition, ends[partition], timeout_s, now_s) for partition in partitions)
+        return [lag for lag in lags if lag is not None]
 
-    def _lag_of(self, partition: Any, end: int, timeout_s: float, now_s: float) -> Lag:
+    def _lag_of(self, partition: Any, end: int, timeout_s: float, now_s: float) -> Lag | None:
+        """None while the partition has no position yet."""
+        from kafka.errors import NoOffsetForPartitionError
+
         with self._lock:
             held = self._held.get(partition)
             first = held.unacknowledged[0].records[0] if held and held.unacknowledged else None
             newest_ms = held.newest_ms if held else None
         if first is not None:
             return Lag(partition.partition, max(0, end - first.offset), max(0.0, now_s - first.timestamp / 1000))
-        position = self._consumer.position(partition, timeout_ms=int(timeout_s * 1000))
-        behind = 0 if position is None else max(0, end - position)
+        try:
+            position = self._consumer.position(partition, timeout_ms=int(timeout_s * 1000))
+        except NoOffsetForPartitionError:
+            return None
+        behind = max(0, end - position) if position is not None else 0
         seconds = max(0.0, now_s - newest_ms / 1000) if behind and newest_ms is not None else 0.0
         return Lag(partition.partition, behind, seconds)
 

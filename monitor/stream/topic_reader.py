@@ -109,7 +109,10 @@ def _read_spans(
         polled = consumer.poll(timeout_ms=int(POLL_S * 1000))
         silent_s = 0.0 if polled else silent_s + POLL_S
         if silent_s >= SILENCE_S:
-            raise BrokerError(settings.bootstrap_servers, f"sent nothing for {SILENCE_S:.0f} s, {len(records)} of {total} records read")
+            raise BrokerError(
+                settings.bootstrap_servers,
+                f"sent nothing for {SILENCE_S:.0f} s, {len(records)} of {total} records read",
+            )
         for partition, batch in polled.items():
             end = spans[partition][1]
             records.extend(record for record in batch if record.offset < end)

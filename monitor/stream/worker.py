@@ -108,7 +108,7 @@ class Worker:
                 pass
         except DeliveryAbortedError:
             pass  # told to stop: what was on the way stays uncommitted and will be read again
-        except Exception as error:  # noqa: BLE001 - handed to the loop, which raises it in its own thread
+        except Exception as error:
             self.failure = error
 
     def turn(self) -> bool:

@@ -30,10 +30,13 @@ class TelemetryServer:
             ConfigError: the address cannot be bound.
         """
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(registry, {"/healthz": healthy, "/readyz": ready}))
+            self._server = ThreadingHTTPServer(
+                (host, port), _handler(registry, {"/healthz": healthy, "/readyz": ready})
+            )
         except OSError as error:
             raise ConfigError(
-                f"http_host/http_port {host}:{port}", f"cannot listen there: {error.strerror}; choose another http_port (0 takes a free one)"
+                f"http_host/http_port {host}:{port}",
+                f"cannot listen there: {error.strerror}; choose another http_port (0 takes a free one)",
             ) from error
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="ganwatch-http", daemon=True)
@@ -67,7 +70,9 @@ def _handler(registry: CollectorRegistry, probes: dict[str, Probe]) -> type[Base
                 self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
             elif path in probes:
                 problem = probes[path]()
-                self._answer(200 if problem is None else 503, f"{problem or 'ok'}\n".encode(), "text/plain; charset=utf-8")
+                self._answer(
+                    200 if problem is None else 503, f"{problem or 'ok'}\n".encode(), "text/plain; charset=utf-8"
+                )
             else:
                 self._answer(404, b"not found; try /metrics, /healthz or /readyz\n", "text/plain; charset=utf-8")
 

@@ -47,7 +47,7 @@ class BatchHistogram(Collector):
     def collect(self) -> Iterable[Metric]:
         """The cumulative buckets, as Prometheus wants them."""
         cumulative = np.cumsum(self._counts)
-        bounds = [*(floatToGoString(bound) for bound in self._bounds), "+Inf"]
+        bounds = [*map(floatToGoString, self._bounds), "+Inf"]
         buckets = [(bound, float(count)) for bound, count in zip(bounds, cumulative, strict=True)]
         yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
 
@@ -74,17 +74,27 @@ class Metrics:
             "ganwatch_batch_rows", "Records in a micro-batch", buckets=BATCH_ROWS_BUCKETS, registry=registry
         )
         self.batch_seconds = Histogram(
-            "ganwatch_batch_seconds", "From closing a micro-batch to its acknowledgement", buckets=BATCH_SECONDS_BUCKETS, registry=registry
+            "ganwatch_batch_seconds",
+            "From closing a micro-batch to its acknowledgement",
+            buckets=BATCH_SECONDS_BUCKETS,
+            registry=registry,
         )
         self.stage_seconds = counter("stage_seconds", "Wall time spent in a stage of the pipeline", ("stage",))
         for stage in STAGES:
             self.stage_seconds.labels(stage)
         self.latency = BatchHistogram(
-            "ganwatch_end_to_end_latency_seconds", "From a record's Kafka timestamp to its acknowledgement", LATENCY_BUCKETS, registry
+            "ganwatch_end_to_end_latency_seconds",
+            "From a record's Kafka timestamp to its acknowledgement",
+            LATENCY_BUCKETS,
+            registry,
         )
         self.lag_records = gauge("lag_records", "Records not yet acknowledged", ("partition",))
-        self.lag_seconds = gauge("lag_seconds", "Age of the oldest record not yet acknowledged; 0 when there is none", ("partition",))
-        self.last_commit = gauge("last_commit_timestamp_seconds", "When offsets were last committed; 0 before the first time")
+        self.lag_seconds = gauge(
+            "lag_seconds", "Age of the oldest record not yet acknowledged; 0 when there is none", ("partition",)
+        )
+        self.last_commit = gauge(
+            "last_commit_timestamp_seconds", "When offsets were last committed; 0 before the first time"
+        )
         self.skipped = counter("records_skipped", "Records that the broker had deleted before they were read")
         self.rebalances = counter("rebalances", "Changes of the partition assignment")
         self.waiting = gauge("waiting", "1 while the service waits with back-off, and for what", ("reason",))

@@ -7,9 +7,11 @@ import subprocess
 
 import pytest
 
+from monitor.model.schema import Schema
 from monitor.settings import load_settings
 from tests.deploy.compose import COMPOSE_FILE, DEPLOY, GANWATCH_BIN, ROOT, load_compose, mounts, runs_ganwatch
 from tests.kafka_broker import missing_tool
+from training.payment_stream import FEATURES_TOML, payments_schema
 
 COMPOSE = load_compose()
 SERVICES = COMPOSE["services"]
@@ -127,6 +129,11 @@ def test_the_monitor_reads_the_schema_and_the_registry_that_the_trainer_uses() -
     for name in ("trainer", "monitor"):
         targets = {mount.target: mount.source for mount in mounts(SERVICES[name])}
         assert targets == {settings.schema_path: "./features.toml", settings.registry: "registry"}
+
+
+def test_the_schema_is_that_of_the_simulated_stream() -> None:
+    assert (DEPLOY / "features.toml").read_text(encoding="utf-8") == FEATURES_TOML
+    assert Schema.load(DEPLOY / "features.toml") == payments_schema()
 
 
 def test_the_monitor_cannot_change_the_registry() -> None:

@@ -71,6 +71,7 @@ class AdversarialTraining:
         networks: Networks,
         averages: Networks,
         X: NDArray[np.float32],
+        *,
         samplers: tuple[RowSampler, RowSampler],
         options: EfficientGANOptions,
         steps: int,

@@ -2,37 +2,39 @@
 
 An encoder E, a generator G and a discriminator D learn together (BiGAN): D tells pairs (x, E(x)) from pairs (G(z), z).
 
-    symbol        here                       meaning
-    x, X          x, X                       one row, a matrix of rows, transformed by the preprocessor
-    z, E(x)       z                          latent code, standard normal in training
-    G(E(x))       x_hat                      reconstruction
-    D(x, z), f    discriminator              logit and features of its last hidden layer
-    alpha         options.weight             share of the reconstruction in the score
-    p             options.degree             norm of residuals and of feature differences
-    L_D           options.loss               second term of the score
+    symbol        here                    meaning
+    x             X                       rows, transformed by the preprocessor
+    z, E(x)       z                       latent code, standard normal in training
+    G(E(x))       x_hat                   reconstruction
+    D(x, z), f    discriminator           logit, and the outputs of its last hidden layer
+    alpha         options.weight          share of the reconstruction in the score
+    p             options.degree          norm of residuals and of feature distances
+    L_D           options.loss            second term of the score
 
-score(x) = alpha * ||x - G(E(x))||_p / c_1 + (1 - alpha) * L_D(x) / c_2; higher is more anomalous. The preset `paper`
-has c_1 = c_2 = 1. The preset `default` is "EfficientGAN + consistency": G and E also learn to invert each other, and
-each residual and each term is measured in units of its mean over the training rows.
+    score(x) = alpha * ||(x - G(E(x))) / u||_p / c1 + (1 - alpha) * L_D(x) / c2, higher is more anomalous
+
+The preset `paper` has u = c1 = c2 = 1. The preset `default` is "EfficientGAN + consistency": E and G also learn to
+invert each other, u is the root mean square of each column's residual over training rows, c1 and c2 are the means of
+the two terms there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from monitor.errors import ConfigError
 from training.detectors.adversarial import AdversarialTraining, Networks
+from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.networks import dense_encoder, dense_generator, joint_discriminator
 from training.detectors.options import DetectorOptions
-from training.sampling import DistinctRowSampler, EpochSampler
+from training.sampling import DistinctRowSampler, EpochSampler, RowSampler
 from training.trainer import (
+    STEPS_PER_CALL,
     EarlyStopping,
     LabelledRows,
     Progress,
@@ -42,70 +44,15 @@ from training.trainer import (
     train,
 )
 
-Preset = Literal["default", "paper"]
-Width = Annotated[int, Field(ge=1, le=65536)]
+_MAX_LATENT_DIM = 32
+_EVALUATIONS = 50
+_CALIBRATION_ROWS = 50_000
+# A column that is reconstructed exactly in training gets this unit, so that a first deviation stays finite.
+_SMALLEST_UNIT = 1e-3
 
 
-class EfficientGANOptions(DetectorOptions):
-    """Everything that shapes an EfficientGAN; the values given here are those of the preset `default`."""
-
-    # Networks
-    latent_dim: Width | None = Field(None, description="length of z; chosen from the width of the data by default")
-    encoder_widths: tuple[Width, ...] = Field((128, 64), description="hidden layers of E")
-    generator_widths: tuple[Width, ...] = Field((64, 128), description="hidden layers of G")
-    discriminator_width: Width = Field(128, description="of all three hidden layers of D")
-    dropout: float = Field(0.2, ge=0, lt=1, description="in D, in training only")
-    spectral_normalisation: bool = Field(True, description="keeps D 1-Lipschitz")
-
-    # Training
-    steps: int | None = Field(None, ge=1, description="training steps; chosen from the number of rows by default")
-    epochs: int | None = Field(None, ge=1, description="the same in passes over the rows")
-    batch_size: int = Field(256, ge=1, description="rows a step")
-    sampling: Literal["distinct", "epochs"] = Field("distinct", description="see training.sampling")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="of E and G")
-    discriminator_learning_rate: float = Field(4e-4, gt=0, le=1, description="of D")
-    final_learning_rate: float = Field(0.1, gt=0, le=1, description="share of the rates left at the end of the cosine")
-    real_label: float = Field(0.9, gt=0, le=1, description="what D is told about (x, E(x))")
-    consistency_x: float = Field(10.0, ge=0, description="coefficient of mean |x - G(E(x))|")
-    consistency_z: float = Field(1.0, ge=0, description="coefficient of mean |z - E(G(z))|")
-    warm_up: float = Field(0.1, ge=0, le=1, description="share of the steps until the adversarial term has full weight")
-    moving_average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that score")
-    moving_average_ramp: bool = Field(True, description="shorter averages in the beginning")
-    early_stop_num: int | None = Field(None, ge=1, description="evaluations without improvement before the end")
-
-    # Score
-    loss: Literal["cross_entropy", "cross_entropy_reconstruction", "feature_matching"] = Field(
-        "feature_matching", description="second term: -log D(x, E(x)), -log D(G(E(x)), E(x)), or feature distance"
-    )
-    weight: float = Field(0.9, ge=0, le=1, description="share of the reconstruction in the score")
-    degree: int = Field(1, ge=1, le=8, description="norm of residuals and feature distances")
-    score_units: Literal["training_means", "raw"] = Field("training_means", description="what the terms are divided by")
-    residual_floor: float = 1e-6
-
-    @model_validator(mode="after")
-    def _length_is_given_once(self) -> Self:
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs exclude each other; give one of them")
-        return self
-
-    @classmethod
-    def preset(cls, name: str, **changes: object) -> Self:
-        """The options of a preset, with some changed."""
-        if name == "default":
-            return cls(**changes)
-        if name != "paper":
-            raise ConfigError("detector options", f"preset: expected 'default' or 'paper', got {name!r}")
-        paper = dict(
-            scaling="none", latent_dim=32, encoder_widths=(64,), spectral_normalisation=False, epochs=100, batch_size=50,
-            sampling="epochs", learning_rate=1e-5, discriminator_learning_rate=1e-5, final_learning_rate=1.0, real_label=1.0,
-            consistency_x=0.0, consistency_z=0.0, warm_up=0.0, moving_average=0.9999, moving_average_ramp=False,
-            score_units="raw", loss="cross_entropy_reconstruction",
-        )
-        return cls(**{**paper, **changes})
-
-
-class ScoreUnits(keras.layers.Layer):
-    """The constants of the score: the unit of each column's residual and of the two terms. All 1 until they are set."""
+class ScoreUnits(keras.layers.Layer):  # type: ignore[misc]
+    """The constants of the score: what each column's residual and each of the two terms is divided by."""
 
     def __init__(self, n_features: int) -> None:
         super().__init__(name="score_units", trainable=False)
@@ -116,87 +63,173 @@ class ScoreUnits(keras.layers.Layer):
 
 
 class EfficientGAN:
+    """The detector. It scores with moving averages of the weights that training changes.
+
+    Attributes:
+        n_features: width of X.
+        options: how it is built, trained and scored.
+    """
+
     name: ClassVar[str] = "efficient_gan"
-    options_type = EfficientGANOptions
+    options_type: ClassVar[type[DetectorOptions]] = EfficientGANOptions
 
     def __init__(self, n_features: int, options: EfficientGANOptions, seed: int) -> None:
+        """Builds untrained networks; the same seed and data give the same scores."""
         self.n_features = n_features
         self.options = options
+        self._latent_dim = options.latent_dim or choose_latent_dim(n_features)
         self._rng = np.random.default_rng(seed)
-        self._averages = self._build_networks(self._rng)
+        self._networks = self._build_networks()
         self._units = ScoreUnits(n_features)
 
     @property
     def networks(self) -> tuple[keras.layers.Layer, ...]:
-        return (self._averages.encoder, self._averages.generator, self._averages.discriminator, self._units)
+        """All that holds the numbers that `score` and `explain` use; an export has to track each of them."""
+        return (self._networks.encoder, self._networks.generator, self._networks.discriminator, self._units)
 
-    def fit(self, X, *, validation=None, on_progress=None) -> TrainingHistory:
-        options = self.options
-        if validation is None and options.early_stop_num is not None:
-            order = self._rng.permutation(len(X))
-            held = max(1, len(X)//10)
-            validation = make_pseudo_anomalies(X[order[:held]], self._rng); X = X[order[held:]]
-        networks = self._build_networks(self._rng)
-        for a, w in zip(self._averages.weights, networks.weights): a.assign(w)
-        if options.sampling == "distinct":
-            sampler = DistinctRowSampler(X, options.batch_size, self._rng)
-            samplers = sampler, sampler
-        else:
-            samplers = tuple(EpochSampler(len(X), options.batch_size, self._rng) for _ in range(2))
-        steps = options.steps or 6000
-        if options.epochs: steps = options.epochs * max(1, len(X) // options.batch_size)
-        training = AdversarialTraining(networks, self._averages, X, samplers, options, steps, self._rng)
-        stopping = None
-        if validation is not None and options.early_stop_num is not None:
-            def evaluate():
-                self.calibrate(X)
-                return measure_auroc(self.score, validation)
-            stopping = EarlyStopping(evaluate, self._averages.weights, options.early_stop_num, max(1, steps//50))
+    def fit(
+        self,
+        X: NDArray[np.float32],
+        *,
+        validation: LabelledRows | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> TrainingHistory:
+        """Trains anew on rows that are taken as normal.
+
+        With `validation` the weights with the best AUROC there are kept, and `early_stop_num` evaluations without
+        improvement end the training. Without it `early_stop_num` works on a tenth of the rows, held out, against
+        copies of them in which some columns were exchanged.
+
+        Args:
+            X: float32 (n, n_features), transformed, finite.
+            validation: labelled rows that are neither trained on nor reported on.
+            on_progress: called a few times a second.
+
+        Raises:
+            ValueError: X has another shape or is not finite.
+            ConfigError: the validation rows lack a class, or the training diverged.
+        """
+        _check_rows(X, self.n_features)
+        if validation is None and self.options.early_stop_num is not None and len(X) > 1:
+            X, validation = self._hold_out(X)
+        samplers = self._make_samplers(X)
+        steps = self._plan_steps(len(X), samplers[0].n_rows)
+        trained = self._build_networks()
+        for average, weight in zip(self._networks.weights, trained.weights, strict=True):
+            average.assign(weight)
+        training = AdversarialTraining(
+            trained, self._networks, X, samplers=samplers, options=self.options, steps=steps, rng=self._rng
+        )
+        calibration_rows = X[self._rng.permutation(len(X))[:_CALIBRATION_ROWS]]
+        stopping = None if validation is None else self._make_stopping(validation, calibration_rows, steps)
         history = train(training.run_steps, steps, stopping=stopping, on_progress=on_progress)
-        self.calibrate(X)
+        self._calibrate(calibration_rows)
         return history
 
     def score(self, X: tf.Tensor) -> tf.Tensor:
-        z, x_hat = self._reconstruct(X)
-        first, second = self._terms(X, z, x_hat)
-        w = self.options.weight
-        return w * first / self._units.reconstruction + (1 - w) * second / self._units.second
+        """X float32 (n, n_features) → float32 (n,), higher is more anomalous; without dropout or randomness."""
+        z = self._networks.encoder(X)
+        x_hat = self._networks.generator(z)
+        weight, units = self.options.weight, self._units
+        first = self._norm(self._residual(X, x_hat)) / units.reconstruction
+        return weight * first + (1 - weight) * self._second_term(X, z, x_hat) / units.second
 
-    def explain(self, X):
-        _, x_hat = self._reconstruct(X)
-        return x_hat, self.options.weight / self._units.reconstruction * tf.abs(X - x_hat) / self._units.residual
+    def explain(self, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """X float32 (n, n_features) → reconstruction and residual, both float32 (n, n_features).
 
-    def _reconstruct(self, X):
-        z = self._averages.encoder(X)
-        return z, self._averages.generator(z)
+        The residual is not negative and is that of the score: for degree 1 its sum over the columns is the first term.
+        """
+        x_hat = self._networks.generator(self._networks.encoder(X))
+        return x_hat, self._residual(X, x_hat) * (self.options.weight / self._units.reconstruction)
 
-    def _terms(self, X, z, x_hat):
-        p = self.options.degree
-        first = _norm(tf.abs(X - x_hat) / self._units.residual, p)
-        D = self._averages.discriminator
+    def _residual(self, X: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
+        return tf.abs(X - x_hat) / self._units.residual
+
+    def _second_term(self, X: tf.Tensor, z: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
+        """L_D, float32 (n,): -log sigmoid(logit), or the distance of D's features for x and for x_hat."""
+        discriminator = self._networks.discriminator
         if self.options.loss == "cross_entropy":
-            second = tf.nn.softplus(-D([X, z])[0])[:, 0]
-        elif self.options.loss == "cross_entropy_reconstruction":
-            second = tf.nn.softplus(-D([x_hat, z])[0])[:, 0]
-        else:
-            second = _norm(tf.abs(D([X, z])[1] - D([x_hat, z])[1]), p)
-        return first, second
+            return tf.nn.softplus(-discriminator([X, z])[0][:, 0])
+        if self.options.loss == "cross_entropy_reconstruction":
+            return tf.nn.softplus(-discriminator([x_hat, z])[0][:, 0])
+        return self._norm(tf.abs(discriminator([X, z])[1] - discriminator([x_hat, z])[1]))
 
-    def calibrate(self, X):
-        if self.options.score_units == "raw": return
-        u = self._units
-        X = tf.constant(X)
-        u.residual.assign(tf.ones(self.n_features))
-        u.residual.assign(tf.maximum(tf.reduce_mean(tf.abs(X - self._reconstruct(X)[1]), 0), self.options.residual_floor))
-        z, x_hat = self._reconstruct(X)
-        a, b = self._terms(X, z, x_hat)
-        u.reconstruction.assign(tf.reduce_mean(a)); u.second.assign(tf.reduce_mean(b))
+    def _norm(self, magnitude: tf.Tensor) -> tf.Tensor:
+        """‖·‖_p of non-negative float32 (n, k) over the columns → (n,)."""
+        degree = self.options.degree
+        if degree == 1:
+            return tf.reduce_sum(magnitude, axis=1)
+        return tf.pow(tf.reduce_sum(tf.pow(magnitude, float(degree)), axis=1), 1 / degree)
 
-    def _build_networks(self, rng):
-        o = self.options; L = o.latent_dim or 32
-        return Networks(dense_encoder(self.n_features, L, o.encoder_widths, rng), dense_generator(self.n_features, L, o.generator_widths, rng),
-            joint_discriminator(self.n_features, L, o.discriminator_width, o.dropout, rng))
+    def _calibrate(self, X: NDArray[np.float32]) -> None:
+        """Sets the units of the score from training rows, float32 (n, n_features)."""
+        if self.options.score_units == "raw":
+            return
+        rows, units = tf.constant(X), self._units
+        z = self._networks.encoder(rows)
+        x_hat = self._networks.generator(z)
+        spread = tf.sqrt(tf.reduce_mean(tf.square(rows - x_hat), axis=0))
+        units.residual.assign(tf.maximum(spread, _SMALLEST_UNIT))
+        units.reconstruction.assign(_mean_or_one(self._norm(self._residual(rows, x_hat))))
+        units.second.assign(_mean_or_one(self._second_term(rows, z, x_hat)))
+
+    def _build_networks(self) -> Networks:
+        options, rng = self.options, self._rng
+        return Networks(
+            dense_encoder(self.n_features, self._latent_dim, options.encoder_widths, rng),
+            dense_generator(self.n_features, self._latent_dim, options.generator_widths, rng),
+            joint_discriminator(self.n_features, self._latent_dim, options.discriminator_width, options.dropout, rng),
+        )
+
+    def _make_samplers(self, X: NDArray[np.float32]) -> tuple[RowSampler, RowSampler]:
+        """One for the D step and one for the E and G step."""
+        batch_size = self.options.batch_size
+        if self.options.sampling == "epochs":
+            return EpochSampler(len(X), batch_size, self._rng), EpochSampler(len(X), batch_size, self._rng)
+        sampler = DistinctRowSampler(X, batch_size, self._rng)
+        return sampler, sampler
+
+    def _plan_steps(self, n_rows: int, n_distinct: int) -> int:
+        options = self.options
+        if options.steps is not None:
+            return options.steps
+        if options.epochs is not None:
+            return options.epochs * max(1, n_rows // options.batch_size)
+        return choose_steps(n_distinct, options.batch_size)
+
+    def _hold_out(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float32], LabelledRows]:
+        order = self._rng.permutation(len(X))
+        held_out = order[: max(1, len(X) // 10)]
+        return X[order[len(held_out) :]], make_pseudo_anomalies(X[held_out], self._rng)
+
+    def _make_stopping(
+        self, validation: LabelledRows, calibration_rows: NDArray[np.float32], steps: int
+    ) -> EarlyStopping:
+        def evaluate() -> float:
+            self._calibrate(calibration_rows)
+            return measure_auroc(self.score, validation)
+
+        every = max(STEPS_PER_CALL, steps // _EVALUATIONS)
+        return EarlyStopping(evaluate, self._networks.weights, self.options.early_stop_num, every)
 
 
-def _norm(v, p):
-    return tf.reduce_sum(v, 1) if p == 1 else tf.reduce_sum(v ** p, 1) ** (1 / p)
+def choose_latent_dim(n_features: int) -> int:
+    """Half the width of the data, within 1 … 32: wide enough for its structure, too narrow to copy it."""
+    return min(_MAX_LATENT_DIM, max(1, n_features // 2))
+
+
+def choose_steps(n_distinct: int, batch_size: int) -> int:
+    """About thirty passes over the distinct rows, within 2,000 … 8,000 steps."""
+    return int(np.clip(30 * n_distinct // batch_size, 2_000, 8_000))
+
+
+def _mean_or_one(values: tf.Tensor) -> tf.Tensor:
+    mean = tf.reduce_mean(values)
+    return tf.where(mean > 0, mean, 1.0)
+
+
+def _check_rows(X: NDArray[np.float32], n_features: int) -> None:
+    if X.ndim != 2 or X.shape[1] != n_features or not len(X):
+        raise ValueError(f"X: expected float32 (n >= 1, {n_features}), got {X.dtype} {X.shape}")
+    if not np.isfinite(X).all():
+        raise ValueError("X: expected finite values; the preprocessor replaces missing ones")

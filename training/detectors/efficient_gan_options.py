@@ -45,7 +45,7 @@ class EfficientGANOptions(DetectorOptions):
     generator_widths: tuple[Width, ...] = Field((64, 128), description="hidden layers of G")
     discriminator_width: Width = Field(128, description="of all three hidden layers of D")
     dropout: float = Field(0.2, ge=0, le=0.9, description="in D, in training only")
-    spectral_normalisation: bool = Field(True, description="keeps D 1-Lipschitz (at most)")
+    spectral_normalisation: bool = Field(default=True, description="keeps D 1-Lipschitz (at most)")
 
     # Training
     steps: int | None = Field(None, ge=1, description="training steps; chosen from the number of rows by default")
@@ -62,7 +62,7 @@ class EfficientGANOptions(DetectorOptions):
     consistency_z: float = Field(1.0, ge=0, description="coefficient of mean |z - E(G(z))|")
     warm_up: float = Field(0.1, ge=0, le=1, description="share of the steps until the adversarial term has full weight")
     moving_average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that score")
-    moving_average_ramp: bool = Field(True, description="a smaller decay in the first steps")
+    moving_average_ramp: bool = Field(default=True, description="a smaller decay in the first steps")
     early_stop_num: int | None = Field(None, ge=1, description="evaluations without improvement before the end")
 
     # Score

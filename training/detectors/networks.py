@@ -48,8 +48,8 @@ def joint_discriminator(
     return keras.Model([x, z], [_dense(1, rng)(features), features], name="discriminator")
 
 
-class Dropout(keras.layers.Layer):
-    """Dropout that draws one byte a unit where Keras draws a float: a quarter of the random numbers, a third of the time.
+class Dropout(keras.layers.Layer):  # type: ignore[misc]
+    """Dropout that draws one byte a unit where Keras draws a float, in less than half the time.
 
     The rate is rounded to a multiple of 1/256; kept units are scaled by the inverse of the share that is kept.
     """

@@ -1,0 +1,56 @@
+# Everything runs in .venv, which each target sets up by itself. Needs Python 3.11-3.13, Java 17 and Maven.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Two cores are the smallest machine we promise figures for; nothing here may start more threads.
+export OMP_NUM_THREADS ?= 2
+export POLARS_MAX_THREADS ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill bench-kdd99 bench-training clean
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+$(READY): pyproject.toml deploy/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## train on simulated payments, watch a stream of them live
+	$(BIN)/ganwatch demo
+
+test: $(READY)  ## all tests: fast ones, training, a real Kafka, a real Prometheus
+	$(BIN)/pytest
+
+test-fast: $(READY)  ## the tests without TensorFlow and servers, under a minute
+	$(BIN)/pytest -q -m 'not training and not broker and not deploy'
+
+test-wheel: $(READY)  ## build the wheel, install it into an empty environment, run it
+	sh tests/wheel.sh $(BIN)/python
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy monitor training
+
+format: $(READY)  ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+e2e-kdd99: $(READY)  ## KDD99 through a real Kafka: every record accounted for, quality, rate, latency, memory
+	$(BIN)/python -m tests.benchmarks.e2e_kdd99
+
+e2e-kill: $(READY)  ## kill -9 the daemon ten times while it lags: nothing lost
+	$(BIN)/python -m tests.benchmarks.e2e_kill
+
+bench-kdd99: $(READY)  ## EfficientGAN on KDD99, the authors' protocol, beside baselines (PRESET=paper, SEEDS=3)
+	$(BIN)/python -m tests.benchmarks.kdd99_protocol --preset $(or $(PRESET),default) --seeds $(or $(SEEDS),3)
+
+bench-training: $(READY)  ## training speed against the naive loop
+	$(BIN)/python -m tests.benchmarks.training_speed
+
+clean:  ## remove what was built
+	rm -rf $(VENV) .cache build dist *.egg-info

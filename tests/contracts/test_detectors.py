@@ -1,0 +1,178 @@
+"""What every detector promises, checked on each one that `DETECTORS` lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+
+from monitor.errors import ConfigError
+from monitor.model.scorer import Scorer
+from training.detectors import DETECTORS, Detector, find_detector
+from training.export import export_scorer
+from training.trainer import Progress
+
+pytestmark = pytest.mark.training
+
+N_FEATURES = 8
+CONSTANT = 5  # this column never changes in training
+SEED = 7
+
+
+def make_rows(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Three hidden numbers seen through seven columns, one of them 0 or 1, and a constant column: float32 (n, 8)."""
+    hidden = rng.standard_normal((n, 3))
+    mixing = np.array([[1.0, 0.6, 0.0, 1.0, -0.5, 0.3], [0.0, 0.8, 1.0, -1.0, 0.7, 0.2], [0.2, 0.0, 0.6, 0.4, 0.9, -1.0]])
+    numeric = hidden @ mixing + 0.05 * rng.standard_normal((n, 6))
+    return np.insert(np.column_stack([numeric, hidden[:, 0] > 0]), CONSTANT, 0.0, axis=1).astype(np.float32)
+
+
+def break_relations(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same values column by column, shuffled apart."""
+    return np.stack([rng.permutation(column) for column in X.T], axis=1)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector after a short training, and what was seen of it."""
+
+    detector: Detector
+    X: np.ndarray
+    reports: list[Progress]
+
+    def score(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self.detector.score(tf.constant(X)))
+
+    def weights(self) -> list[np.ndarray]:
+        return [np.asarray(weight) for network in self.detector.networks for weight in network.weights]
+
+
+def train_detector(kind: type[Detector], X: np.ndarray, steps: int, seed: int = SEED) -> Trained:
+    reports: list[Progress] = []
+    detector = kind(X.shape[1], kind.options_type(steps=steps), seed)
+    detector.fit(X, on_progress=reports.append)
+    return Trained(detector, X, reports)
+
+
+@pytest.fixture(scope="module", params=sorted(DETECTORS))
+def kind(request: pytest.FixtureRequest) -> type[Detector]:
+    return find_detector(request.param)
+
+
+@pytest.fixture(scope="module")
+def trained(kind: type[Detector]) -> Trained:
+    return train_detector(kind, make_rows(2000, np.random.default_rng(0)), steps=1000)
+
+
+def test_is_listed_under_its_own_name(kind: type[Detector]) -> None:
+    assert DETECTORS[kind.name] is kind
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="efficient_gan.*got 'efficientgan'"):
+        find_detector("efficientgan")
+
+
+def test_unknown_options_are_refused_by_name(kind: type[Detector]) -> None:
+    with pytest.raises(ConfigError, match="no_such_option"):
+        kind.options_type(no_such_option=1)
+
+
+def test_scores_are_finite_float32_one_a_row(trained: Trained) -> None:
+    scores = trained.score(trained.X)
+    assert scores.dtype == np.float32
+    assert scores.shape == (len(trained.X),)
+    assert np.isfinite(scores).all()
+
+
+def test_scores_stay_finite_for_values_far_outside_of_the_training_rows(trained: Trained) -> None:
+    assert np.isfinite(trained.score(np.full((1, N_FEATURES), 1e6, np.float32))).all()
+
+
+def test_a_rows_score_does_not_depend_on_its_neighbours(trained: Trained) -> None:
+    rows = trained.X[:20]
+    alone = np.concatenate([trained.score(rows[i : i + 1]) for i in range(len(rows))])
+    np.testing.assert_allclose(trained.score(rows), alone, rtol=1e-4)
+
+
+def test_scoring_twice_gives_the_same_and_changes_no_weight(trained: Trained) -> None:
+    before = trained.weights()
+    first, second = trained.score(trained.X), trained.score(trained.X)
+    np.testing.assert_array_equal(first, second)
+    for old, new in zip(before, trained.weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_rows_of_another_width_raise(trained: Trained) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        trained.score(np.zeros((2, N_FEATURES + 1), np.float32))
+
+
+def test_anomalies_score_higher(trained: Trained) -> None:
+    rng = np.random.default_rng(1)
+    normal = make_rows(1000, rng)
+    scores = trained.score(np.concatenate([normal, break_relations(normal, rng)]))
+    assert roc_auc_score(np.repeat([0, 1], 1000), scores) > 0.9
+
+
+def test_a_constant_column_that_changes_raises_the_score_and_stays_finite(trained: Trained) -> None:
+    usual = make_rows(1, np.random.default_rng(2))
+    changed = usual.copy()
+    changed[0, CONSTANT] = 3.0
+    assert np.isfinite(trained.score(changed)).all()
+    assert trained.score(changed)[0] > trained.score(usual)[0]
+
+
+def test_explanations_have_the_shape_of_the_rows_and_are_not_negative(trained: Trained) -> None:
+    x_hat, residual = (np.asarray(part) for part in trained.detector.explain(tf.constant(trained.X)))
+    assert x_hat.shape == residual.shape == trained.X.shape
+    assert (residual >= 0).all()
+
+
+def test_the_column_that_was_changed_has_the_largest_residual(trained: Trained) -> None:
+    rows = make_rows(100, np.random.default_rng(3))
+    changed = rows.copy()
+    changed[:, CONSTANT] = 3.0
+    _, residual = (np.asarray(part) for part in trained.detector.explain(tf.constant(changed)))
+    assert np.mean(residual.argmax(axis=1) == CONSTANT) > 0.95
+
+
+def test_the_exported_detector_gives_the_same_scores_and_explanations(trained: Trained) -> None:
+    scorer = Scorer(export_scorer(trained.detector, N_FEATURES), N_FEATURES, source="scorer.tflite")
+    rows = np.concatenate([trained.X, 10 * trained.X])
+    np.testing.assert_allclose(scorer.score(rows), trained.score(rows), rtol=1e-4)
+    explained = scorer.explain(rows)
+    x_hat, residual = (np.asarray(part) for part in trained.detector.explain(tf.constant(rows)))
+    np.testing.assert_allclose(explained.x_hat, x_hat, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(explained.residual, residual, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_scores_and_another_one_others(kind: type[Detector]) -> None:
+    X = make_rows(300, np.random.default_rng(0))
+    first, second = train_detector(kind, X, steps=60), train_detector(kind, X, steps=60)
+    other = train_detector(kind, X, steps=60, seed=SEED + 1)
+    np.testing.assert_array_equal(first.score(X), second.score(X))
+    assert not np.array_equal(first.score(X), other.score(X))
+
+
+def test_training_changes_the_weights_and_reports_its_progress(kind: type[Detector]) -> None:
+    X = make_rows(300, np.random.default_rng(0))
+    one, sixty = train_detector(kind, X, steps=1), train_detector(kind, X, steps=60)
+    assert not np.array_equal(one.weights()[0], sixty.weights()[0])
+    assert sixty.reports[-1].step == sixty.reports[-1].steps == 60
+    assert all(np.isfinite(loss) for report in sixty.reports for loss in report.losses.values())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 2), (1, 8)])
+def test_few_rows_and_a_single_column_can_be_learnt(kind: type[Detector], shape: tuple[int, int]) -> None:
+    X = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    trained = train_detector(kind, X, steps=20)
+    assert np.isfinite(trained.score(X)).all()
+
+
+def test_rows_that_are_all_equal_can_be_learnt(kind: type[Detector]) -> None:
+    trained = train_detector(kind, np.zeros((200, 3), np.float32), steps=20)
+    assert np.isfinite(trained.score(np.array([[0, 0, 0], [0, 0, 9]], np.float32))).all()

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds the wheel, installs it without extras into an empty virtual environment and runs it from an empty folder.
+set -eu
+python=$1
+root=$(pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$python" -m build --quiet --wheel --outdir "$work" "$root"
+rm -rf "$root/build"
+"$python" -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check -c "$root/deploy/constraints.txt" "$work"/*.whl
+cd "$work"
+"$work/venv/bin/ganwatch" --help >/dev/null
+"$work/venv/bin/ganwatch" run --list-settings >/dev/null
+printf 'amount,city\n1.5,Rome\n2.5,Oslo\n' >sample.csv
+"$work/venv/bin/ganwatch" init --from sample.csv
+"$work/venv/bin/ganwatch" train --data sample.csv 2>error && { echo "train without its extra must fail"; exit 1; }
+grep -q "ganwatch\[train\]" error || { cat error; exit 1; }
+if "$work/venv/bin/python" -c 'import tensorflow' 2>/dev/null; then echo "the base install must not bring TensorFlow"; exit 1; fi
+unzip -l ./*.whl 2>/dev/null | grep -E ' (tests|deploy)/' && { echo "the wheel holds more than monitor and training"; exit 1; }
+echo "wheel: $(ls ./*.whl) runs from an empty environment"
