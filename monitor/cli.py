@@ -106,7 +106,7 @@ def run(
         return
     from monitor.daemon import SettingsSource, run_daemon
 
-    flags = parse_assignments(settings) | {
+    named = {
         "schema_path": schema,
         "registry": registry,
         "model": model,
@@ -123,7 +123,8 @@ def run(
         "http_port": http_port,
         "log_level": log_level,
     }
-    run_daemon(SettingsSource(config, flags))
+    given = {key: value for key, value in named.items() if value is not None}
+    run_daemon(SettingsSource(config, parse_assignments(settings) | given))
 
 
 def _print_settings() -> None:

@@ -97,7 +97,11 @@ class KafkaBroker:
     def __enter__(self) -> KafkaBroker:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._format()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         return self
 
     def __exit__(

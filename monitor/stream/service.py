@@ -6,14 +6,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from monitor.errors import BrokerError
 from monitor.settings import Settings
-from monitor.stream.batches import BatchBuilder, MicroBatch
+from monitor.stream.batches import BatchBuilder, MicroBatch, Segment
 from monitor.stream.broker import describe_kafka_error
 from monitor.stream.source import Source
 from monitor.stream.worker import Acknowledged, Worker
@@ -115,10 +115,7 @@ class Service:
         except KafkaError as error:
             self._back_off(describe_kafka_error(error))
             return
-        self._builder.add(segments)
-        rows = sum(len(segment.records) for segment in segments)
-        if rows:
-            self._metrics.consumed.inc(rows)
+        if self._take(segments):
             self._metrics.stage_seconds.labels("poll").inc(time.perf_counter() - started)
 
     def _hand_over(self, batch: MicroBatch) -> None:
@@ -130,7 +127,8 @@ class Service:
                 paused = True
             self._health.turned_at = time.monotonic()
             if self._worker.failure is not None or self._stopping.is_set():
-                return  # neither delivered nor committed: it will be read again
+                self._builder.close()  # later records must not overtake this batch, which will be read again
+                return
             self._poll_paused()
             self._settle()
             self._report()
@@ -142,10 +140,17 @@ class Service:
         from kafka.errors import KafkaError
 
         try:
-            self._builder.add(self._source.poll(0.0, self._settings.max_rows))
+            self._take(self._source.poll(0.0, self._settings.max_rows))
         except KafkaError as error:
             self._back_off(describe_kafka_error(error))
         self._source.pause()
+
+    def _take(self, segments: Sequence[Segment]) -> int:
+        """Adds records to the open micro-batch and counts them."""
+        self._builder.add(segments)
+        rows = sum(len(segment.records) for segment in segments)
+        self._metrics.consumed.inc(rows)
+        return rows
 
     def _settle(self) -> None:
         """Commits the offsets of every batch whose alerts and dead letters the broker has acknowledged."""

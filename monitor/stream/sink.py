@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +149,7 @@ class Delivery:
             if stuck and abort.wait(backoff_s):
                 raise DeliveryAbortedError
             backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
-            self._send_again(failed)
+            self._send_again(failed, abort)
         for topic in stuck:
             on_waiting(topic, False)
             log.info("delivery_resumed", extra={"topic": topic})
@@ -165,18 +166,31 @@ class Delivery:
                 failed.append((message, future.exception))
         return failed
 
-    def _send_again(self, failed: Sequence[tuple[Message, Exception]]) -> None:
-        if any(not _is_about_size(error) for _, error in failed):
-            try:
-                self._sink.replace()
-            except BrokerError as unreachable:
-                self._pending = list(failed)
-                log.info("broker_unreachable", extra={"error": str(unreachable)})
-                return
-        self._pending = []
+    def _send_again(self, failed: Sequence[tuple[Message, Exception]], abort: threading.Event) -> None:
+        """Sends what failed through a fresh producer; an idempotent one fails everything after its first failure."""
+        try:
+            self._sink.replace()
+        except BrokerError as unreachable:
+            self._pending = list(failed)
+            log.info("broker_unreachable", extra={"error": str(unreachable)})
+            return
+        self._pending = [(message, self._send(message)) for message, error in failed if not _is_about_size(error)]
         for message, error in failed:
-            again = message.smaller() if _is_about_size(error) and message.smaller else message
-            self._pending.append((again, self._send(again)))
+            if _is_about_size(error):
+                self._pending.append(self._send_alone(message, abort))
+
+    def _send_alone(self, message: Message, abort: threading.Event) -> tuple[Message, Any]:
+        """One message by itself, since many fail with the one that is too large; only that one is made smaller."""
+        future = self._send(message)
+        if not isinstance(future, Exception):
+            _wait_until_done(future, abort, lambda: None)
+        error = future if isinstance(future, Exception) else future.exception
+        if error is None or not _is_about_size(error) or message.smaller is None:
+            return message, future
+        with suppress(BrokerError):  # a broken producer fails the next send too, which is then tried again
+            self._sink.replace()
+        smaller = message.smaller()
+        return smaller, self._send(smaller)
 
 
 def _wait_until_done(future: Any, abort: threading.Event, on_slow: Callable[[], None]) -> None:

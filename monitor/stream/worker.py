@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from monitor.errors import GanwatchError
 from monitor.stream.batches import MicroBatch
 from monitor.stream.pipeline import Judged
 from monitor.stream.sink import DeliveryAbortedError, Message
@@ -125,7 +126,11 @@ class Worker:
         if batch is None:
             self._complete()
             return False
-        judged = self.judge.judge(batch)
+        try:
+            judged = self.judge.judge(batch)
+        except GanwatchError:
+            self._complete()  # what was sent before is acknowledged and committed all the same
+            raise
         self._complete()
         self._on_the_way = (judged, self.send(judged.messages))
         return True

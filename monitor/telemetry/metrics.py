@@ -106,6 +106,8 @@ class Metrics:
         self.model = Info("ganwatch_model", "The model in service", registry=registry)
         self.model_created = gauge("model_created_timestamp_seconds", "When the model in service was trained")
         self.reloads = counter("settings_reloads", "Settings read again on SIGHUP", ("outcome",))
+        for outcome in ("done", "refused"):
+            self.reloads.labels(outcome)
 
     def forget_partition(self, partition: int) -> None:
         """Drops the series of a partition that another replica reports from now on."""

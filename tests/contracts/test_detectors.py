@@ -25,7 +25,9 @@ SEED = 7
 def make_rows(n: int, rng: np.random.Generator) -> np.ndarray:
     """Three hidden numbers seen through seven columns, one of them 0 or 1, and a constant column: float32 (n, 8)."""
     hidden = rng.standard_normal((n, 3))
-    mixing = np.array([[1.0, 0.6, 0.0, 1.0, -0.5, 0.3], [0.0, 0.8, 1.0, -1.0, 0.7, 0.2], [0.2, 0.0, 0.6, 0.4, 0.9, -1.0]])
+    mixing = np.array(
+        [[1.0, 0.6, 0.0, 1.0, -0.5, 0.3], [0.0, 0.8, 1.0, -1.0, 0.7, 0.2], [0.2, 0.0, 0.6, 0.4, 0.9, -1.0]]
+    )
     numeric = hidden @ mixing + 0.05 * rng.standard_normal((n, 6))
     return np.insert(np.column_stack([numeric, hidden[:, 0] > 0]), CONSTANT, 0.0, axis=1).astype(np.float32)
 
@@ -72,7 +74,7 @@ def test_is_listed_under_its_own_name(kind: type[Detector]) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="efficient_gan.*got 'efficientgan'"):
+    with pytest.raises(ConfigError, match=r"efficient_gan.*got 'efficientgan'"):
         find_detector("efficientgan")
 
 

@@ -44,7 +44,7 @@ from training.trainer import (
     train,
 )
 
-_MAX_LATENT_DIM = 32
+_MAX_LATENT_DIM = 16
 _EVALUATIONS = 50
 _CALIBRATION_ROWS = 50_000
 # A column that is reconstructed exactly in training gets this unit, so that a first deviation stays finite.
@@ -214,7 +214,7 @@ class EfficientGAN:
 
 
 def choose_latent_dim(n_features: int) -> int:
-    """Half the width of the data, within 1 … 32: wide enough for its structure, too narrow to copy it."""
+    """Half the width of the data, within 1 … 16: wide enough for its structure, too narrow to copy it."""
     return min(_MAX_LATENT_DIM, max(1, n_features // 2))
 
 

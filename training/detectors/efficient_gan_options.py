@@ -54,7 +54,7 @@ class EfficientGANOptions(DetectorOptions):
     sampling: Literal["distinct", "epochs"] = Field(
         "distinct", description="distinct rows with weight √count, or passes over all rows"
     )
-    learning_rate: Rate = Field(2e-4, description="of E and G")
+    learning_rate: Rate = Field(5e-4, description="of E and G")
     discriminator_learning_rate: Rate = Field(4e-4, description="of D")
     final_learning_rate: Rate = Field(0.1, description="share of the rates that is left at the end of the cosine")
     real_label: Rate = Field(0.9, description="what D is told about (x, E(x))")
