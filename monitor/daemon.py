@@ -85,8 +85,8 @@ def run_daemon(source: SettingsSource) -> None:
 
 def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: Metrics, health: Health) -> None:
     """Connects to Kafka and turns the loop until it ends."""
-    topics = (settings.features_topic, settings.alerts_topic, settings.dead_letters_topic)
-    cluster = inspect_cluster(settings, topics, identified=settings.features_topic)
+    needed = {settings.features_topic: "READ", settings.alerts_topic: "WRITE", settings.dead_letters_topic: "WRITE"}
+    cluster = inspect_cluster(settings, tuple(needed), settings.features_topic, needed)
     sink = Sink(settings)
     consumer = Source(settings, metrics)
     pipeline = Pipeline(bundle, settings, cluster)

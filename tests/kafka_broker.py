@@ -74,12 +74,23 @@ def kafka_jars() -> Path:
 
 
 class KafkaBroker:
-    """One broker; a context manager. `stop` and `start` keep its data and its port."""
+    """One broker; a context manager. `stop` and `start` keep its data and its ports.
 
-    def __init__(self, folder: Path, properties: Mapping[str, str] | None = None) -> None:
+    Args:
+        folder: for its data, its configuration and its log.
+        properties: Kafka's, beside our own and stronger than them.
+        listeners: names of more listeners and their security protocols, e.g. `{"SCRAM": "SASL_SSL"}`. What else they need
+            is among the properties; `PLAINTEXT`, which the broker itself and the tests use, is always there.
+    """
+
+    def __init__(
+        self, folder: Path, properties: Mapping[str, str] | None = None, listeners: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self._controller_port = free_port()
+        self._protocols = dict(listeners or {})
+        self._ports = {name: free_port() for name in self._protocols}
         self._properties = dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -87,6 +98,10 @@ class KafkaBroker:
     def bootstrap(self) -> str:
         """host:port for clients."""
         return f"127.0.0.1:{self.port}"
+
+    def address(self, listener: str, host: str = "127.0.0.1") -> str:
+        """host:port of one of the other listeners."""
+        return f"{host}:{self._ports[listener]}"
 
     @property
     def pid(self) -> int:
@@ -110,13 +125,15 @@ class KafkaBroker:
         self.stop(signal.SIGKILL)
 
     def _config(self) -> dict[str, str]:
+        ours = [f"{name}://127.0.0.1:{port}" for name, port in {"PLAINTEXT": self.port, **self._ports}.items()]
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **self._protocols}
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": ",".join([*ours, f"CONTROLLER://127.0.0.1:{self._controller_port}"]),
+            "advertised.listeners": ",".join(ours),
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": str(self.folder / "logs"),

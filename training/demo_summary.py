@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from training.demo_material import Material
-from training.demo_scrape import Scrape, quantile
 from training.demo_view import describe_seconds
 from training.payment_stream import NORMAL
 
@@ -141,11 +139,6 @@ def compare(
     )
 
 
-def latencies(scrape: Scrape) -> tuple[float | None, float | None]:
-    """Median and 99th percentile in seconds."""
-    return quantile(scrape.latency, 0.5), quantile(scrape.latency, 0.99)
-
-
 def describe_summary(summary: DemoSummary) -> list[str]:
     """Tells a person how it went, where things are, and what to do next; a line each."""
     right = f"precision {_share(summary.precision)}, recall {_share(summary.recall)}"
@@ -169,13 +162,11 @@ def describe_summary(summary: DemoSummary) -> list[str]:
 
 
 def _describe_files(workdir: str) -> list[str]:
-    folder = Path(workdir)
     return [
-        f"  alerts     {folder / 'alerts.jsonl'}",
-        f"  metrics    {folder / 'metrics.prom'} (the last scrape); log: {folder / 'daemon.log'}",
-        f"  model      {folder / 'registry'}, schema {folder / 'features.toml'}, settings {folder / 'ganwatch.toml'}",
+        f"  files      in {workdir}: alerts.jsonl (every alert), metrics.prom (the last scrape), daemon.log,",
+        "             registry (the model), features.toml, ganwatch.toml, train.jsonl, stream.jsonl (with the truth)",
         "next",
-        f"  cd {folder} && ganwatch evaluate stream.jsonl --label is_anomaly --config ganwatch.toml",
+        f"  cd {workdir} && ganwatch evaluate stream.jsonl --label is_anomaly --config ganwatch.toml",
         "  ganwatch demo --data FILE --label COLUMN     the same with your own labelled file",
         "  ganwatch init --from FILE|TOPIC              then train and run: watch a topic of your own",
     ]

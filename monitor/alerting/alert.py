@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from monitor.model.attribution import Attribution
 from monitor.model.bundle import Bundle
@@ -26,7 +28,7 @@ def severity_of(score: float) -> Severity:
     return next((severity for least, severity in _SEVERITIES if score >= least), "low")
 
 
-class RecordReference(msgspec.Struct, frozen=True):
+class RecordReference(msgspec.Struct, frozen=True, gc=False):
     """Where the record stands in Kafka, and what its own fields call it."""
 
     topic: str
@@ -46,7 +48,7 @@ class ModelReference(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Alert(msgspec.Struct, frozen=True, omit_defaults=False):
+class Alert(msgspec.Struct, frozen=True):
     """One anomalous record; the fields in the order of the document."""
 
     format: str
@@ -66,18 +68,31 @@ class Alert(msgspec.Struct, frozen=True, omit_defaults=False):
 
     def to_json(self) -> bytes:
         """The document."""
-        return msgspec.json.encode(self)
+        return _ENCODER.encode(self)
+
+
+_ENCODER = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What scoring says about one flagged record."""
+class Flagged:
+    """The flagged records of a micro-batch, one entry a record in each list.
 
-    score: float
-    p_value: float
-    raw_score: float
-    attribution: list[Attribution]
-    imputed: list[str]
+    Attributes:
+        records: kafka-python's ConsumerRecord.
+        score: 0 to 100.
+        p_value: in (0, 1].
+        raw_score: the detector's own scale.
+        attribution: why.
+        imputed: features whose value was missing.
+    """
+
+    records: Sequence[Any]
+    score: Sequence[float]
+    p_value: Sequence[float]
+    raw_score: Sequence[float]
+    attribution: Sequence[list[Attribution]]
+    imputed: Sequence[list[str]]
 
 
 def alert_id(cluster: Cluster, topic: str, partition: int, offset: int) -> str:
@@ -122,39 +137,56 @@ class AlertWriter:
             key_path=schema.key,
         )
 
-    def write(self, record: Any, finding: Finding, *, detected_at: datetime) -> Alert:
-        """The alert for one flagged record.
+    def write(self, flagged: Flagged, *, detected_at: datetime) -> list[Alert]:
+        """The alerts of flagged records, in order.
 
         Args:
-            record: kafka-python's ConsumerRecord.
-            finding: what scoring says.
+            flagged: what scoring says about them.
             detected_at: now, with a time zone.
         """
-        content = _content(record.value)
+        moment = _stamp(detected_at)
+        threshold = round(self.threshold, 2)
+        references = self._references(flagged.records)
+        columns = (flagged.score, flagged.p_value, flagged.raw_score, flagged.attribution, flagged.imputed)
+        return [
+            Alert(
+                format=FORMAT,
+                id=alert_id(self.cluster, reference.topic, reference.partition, reference.offset),
+                detected_at=moment,
+                record=reference,
+                score=round(score, 2),
+                p_value=p_value,
+                raw_score=raw_score,
+                threshold=threshold,
+                severity=severity_of(score),
+                model=self.model,
+                attribution=attribution,
+                imputed=imputed,
+                replay=False,
+                payload=msgspec.Raw(record.value) if self.with_payload else msgspec.UNSET,
+            )
+            for record, reference, score, p_value, raw_score, attribution, imputed in zip(
+                flagged.records, references, *columns, strict=True
+            )
+        ]
+
+    def _references(self, records: Sequence[Any]) -> list[RecordReference]:
+        timestamps = np.array([record.timestamp for record in records], dtype="datetime64[ms]")
+        stamps = np.datetime_as_string(timestamps, unit="ms", timezone="UTC").tolist()
+        return [self._reference(record, stamp) for record, stamp in zip(records, stamps, strict=True)]
+
+    def _reference(self, record: Any, stamp: str) -> RecordReference:
+        paths = (self.id_path, self.event_time_path, self.key_path)
+        content = _content(record.value) if any(paths) else None
         key = record.key.decode(errors="replace") if record.key is not None else _at(content, self.key_path)
-        return Alert(
-            format=FORMAT,
-            id=alert_id(self.cluster, record.topic, record.partition, record.offset),
-            detected_at=_stamp(detected_at),
-            record=RecordReference(
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp=_stamp(datetime.fromtimestamp(record.timestamp / 1000, tz=UTC)),
-                key=None if key is None else str(key),
-                id=_at(content, self.id_path),
-                event_time=_at(content, self.event_time_path),
-            ),
-            score=round(finding.score, 2),
-            p_value=finding.p_value,
-            raw_score=finding.raw_score,
-            threshold=round(self.threshold, 2),
-            severity=severity_of(finding.score),
-            model=self.model,
-            attribution=finding.attribution,
-            imputed=finding.imputed,
-            replay=False,
-            payload=msgspec.Raw(record.value) if self.with_payload else msgspec.UNSET,
+        return RecordReference(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp=stamp,
+            key=None if key is None else str(key),
+            id=_at(content, self.id_path),
+            event_time=_at(content, self.event_time_path),
         )
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from monitor.model.preprocess import Preprocessor
+from monitor.model.preprocess import Preprocessor, Value
 from monitor.model.scorer import Explanation
 
-Value = float | str | bool | None
-_SIGNIFICANT_DIGITS = 6
 
-
-@dataclass(frozen=True)
-class Attribution:
+class Attribution(msgspec.Struct, frozen=True, gc=False):
     """One feature's part in a score.
 
     Attributes:
@@ -43,22 +38,25 @@ def attribute(
         explanation: of the same rows.
         top_k: features a row.
     """
-    by_feature = np.add.reduceat(explanation.residual.astype(np.float64), preprocessor.starts, axis=1)
-    total = by_feature.sum(axis=1, keepdims=True)
-    shares = np.divide(by_feature, total, out=np.zeros_like(by_feature), where=total > 0)
+    shares = feature_shares(preprocessor, explanation)
     order = np.argsort(-shares, axis=1, kind="stable")[:, :top_k]
+    top_shares = np.round(np.take_along_axis(shares, order, axis=1), 4).tolist()
+    names = preprocessor.feature_names
+    needed = np.unique(order).tolist()
+    values = {place: frame.get_column(names[place]).to_list() for place in needed}
+    expected = {place: preprocessor.inverse(place, explanation.x_hat) for place in needed}
     return [
-        [_one(preprocessor, values, explanation.x_hat[row], int(place), shares[row, place]) for place in order[row]]
-        for row, values in enumerate(frame.select(preprocessor.feature_names).iter_rows())
+        [
+            Attribution(names[place], values[place][row], expected[place][row], share)
+            for place, share in zip(places, top_shares[row], strict=True)
+        ]
+        for row, places in enumerate(order.tolist())
     ]
 
 
-def _one(
-    preprocessor: Preprocessor, values: tuple[Value, ...], x_hat: NDArray[np.float32], place: int, share: np.float64
-) -> Attribution:
-    expected = preprocessor.inverse(place, x_hat)
-    if isinstance(expected, float):
-        expected = float(f"{expected:.{_SIGNIFICANT_DIGITS}g}")
-    return Attribution(
-        feature=preprocessor.feature_names[place], value=values[place], expected=expected, share=round(float(share), 4)
-    )
+def feature_shares(preprocessor: Preprocessor, explanation: Explanation) -> NDArray[np.float64]:
+    """Shares of the residual summed back from columns to features: float64 (n_rows, n_features), rows sum to 1 (or 0)."""
+    by_feature = np.add.reduceat(explanation.residual.astype(np.float64), preprocessor.starts, axis=1)
+    total = by_feature.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = np.divide(by_feature, total, out=np.zeros_like(by_feature), where=total > 0)
+    return shares

@@ -2,7 +2,8 @@
 
 The native batch reader (polars) decides and gives the values, for one record exactly as for a thousand: whether a record
 is accepted depends on that record alone. The strict decoder (msgspec) judges the few things the native reader is lax about
-and puts the reason for a refusal into words. Where a key occurs twice in one object, its first occurrence counts.
+and puts the reason for a refusal into words. Where a key occurs twice in one object, its first occurrence counts. Nesting
+beyond about a thousand levels is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 import polars as pl
@@ -18,8 +20,13 @@ from monitor.errors import InvalidRecord
 from monitor.model.schema import Schema
 
 _DTYPES = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
-_TYPES = {"numeric": float, "categorical": str | int | bool, "boolean": bool}
+# A category that is a whole number may be written as a float (1.0, 1e3); up to 2^53 its text is that of the whole number.
+_WholeFloat = Annotated[float, msgspec.Meta(multiple_of=1, ge=-(2**53), le=2**53)]
+_TYPES = {"numeric": float, "categorical": str | int | bool | _WholeFloat, "boolean": bool}
+_MOST_TRUSTED_DIGITS = 15
 _SHOWN_DETAIL = 200
+# What the native reader refuses although it is JSON.
+_NATIVE_LIMITS = "a number is beyond 1e308 or a whole number beyond 128 bits, or objects nest too deep"
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,8 @@ class Decoder:
                 )
             elif b"\n" not in value:
                 lines[row] = value
-            elif (refusal := self._refusal(value)) is not None:
-                invalid[row] = refusal
+            elif self._refusal(value) is not None:
+                invalid[row] = self._explain(value)
             else:  # no raw line break inside a string, so all of them are white space between tokens
                 lines[row] = value.replace(b"\n", b" ")
         return lines
@@ -174,7 +181,7 @@ class Decoder:
         escaped: bool,
         invalid: dict[int, InvalidRecord],
     ) -> tuple[Sequence[int], pl.DataFrame]:
-        """Refuses what the native reader lets pass: lone surrogates, and floats, objects or arrays as a category.
+        """Refuses what the native reader lets pass: lone surrogates, and fractions, objects or arrays as a category.
 
         Only where a record may hold an escape (`escaped`) are surrogates looked for.
         """
@@ -192,10 +199,8 @@ class Decoder:
         refused: dict[int, InvalidRecord] = {}
         for name in self._required:
             for place in frame.get_column(name).is_null().arg_true().to_list():
-                refused.setdefault(
-                    place,
-                    InvalidRecord("missing_field", f"{name} is absent or null and the schema says missing = 'reject'"),
-                )
+                detail = f"{name} is absent or null and the schema says missing = 'reject'"
+                refused.setdefault(place, InvalidRecord("missing_field", detail))
         return _without(rows, frame, refused, invalid)
 
     def _refusal(self, line: bytes) -> InvalidRecord | None:
@@ -214,7 +219,7 @@ class Decoder:
             line.decode()
         except UnicodeDecodeError as error:
             return InvalidRecord("not_utf8", f"byte {line[error.start]:#04x} at {error.start}")
-        return self._refusal(line) or InvalidRecord("not_json", "not readable as one JSON object of the schema")
+        return self._refusal(line) or InvalidRecord("not_json", _NATIVE_LIMITS)
 
 
 def _without(
@@ -229,7 +234,7 @@ def _without(
 
 
 def _untrusted(schema: Schema, levels: dict[str, tuple[str, ...]]) -> pl.Expr:
-    """Per row: does any category hold text that the native reader may have made from a float, an object or an array?"""
+    """Per row: does any category hold text that the native reader may have made from a fraction, an object or an array?"""
     conditions = []
     for name in schema.of_kind("categorical"):
         known = pl.Series(name, [level for level in levels.get(name, ()) if _is_plain(level)], dtype=pl.String)
@@ -243,7 +248,9 @@ def _untrusted(schema: Schema, levels: dict[str, tuple[str, ...]]) -> pl.Expr:
 
 def _is_plain(level: str) -> bool:
     """Whether only a JSON string, whole number or boolean reads as this level."""
-    return level.isdecimal() or (level != "" and level[0].isalpha() and "\x00" not in level)
+    return (level.isdecimal() and len(level) <= _MOST_TRUSTED_DIGITS) or (
+        level != "" and level[0].isalpha() and "\x00" not in level
+    )
 
 
 def _as_tree(schema: Schema) -> dict[str, object]:

@@ -130,7 +130,8 @@ def _explain(path: Path, line: Line, schema: Schema) -> str | None:
     for feature in schema.features:
         value, _ = _look_up(record, feature.name)
         wrong_flag = isinstance(value, bool) and feature.kind == "numeric"
-        if value is not None and (wrong_flag or not isinstance(value, allowed[feature.kind])):
+        whole = isinstance(value, float) and value.is_integer() and feature.kind == "categorical"
+        if value is not None and not whole and (wrong_flag or not isinstance(value, allowed[feature.kind])):
             found = f"line {line[0]}: field {feature.name!r} holds {shorten(value)}, but is {feature.kind}"
             return f"{found}; {FIXES[feature.kind]}"
     return None

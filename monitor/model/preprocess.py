@@ -57,6 +57,8 @@ class BooleanColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 Column = NumericColumn | CategoricalColumn | BooleanColumn
+# A field's value as a record holds it; None is missing.
+Value = float | str | bool | None
 
 
 @dataclass(frozen=True)
@@ -161,28 +163,29 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             sd=np.array([column.sd for column in columns]),
         )
 
-    def inverse(self, place: int, x_hat: NDArray[np.float32]) -> float | str | bool:
-        """The value, in the field's own unit, that a reconstruction stands for.
+    def inverse(self, place: int, x_hat: NDArray[np.float32]) -> list[Value]:
+        """The values, in the field's own unit, that reconstructions stand for; numbers to six significant digits.
 
         Args:
             place: number of the feature.
-            x_hat: float32 (n_columns,), one reconstructed row of X.
+            x_hat: float32 (n_rows, n_columns), reconstructed rows of X.
         """
         column = self.columns[place]
         start = int(self.starts[place])
         if isinstance(column, CategoricalColumn):
-            levels = x_hat[start : start + len(column.values)]
-            return column.values[int(np.argmax(levels))] if len(levels) else ""
+            if not column.values:
+                return [None] * len(x_hat)
+            levels = np.argmax(x_hat[:, start : start + len(column.values)], axis=1)
+            return [column.values[level] for level in levels.tolist()]
         if isinstance(column, BooleanColumn):
-            return bool(x_hat[start] >= 0.5)
-        return self._numeric_value(column, float(x_hat[start]))
+            return list((x_hat[:, start] >= 0.5).tolist())
+        return list(_rounded(self._numeric_values(column, x_hat[:, start].astype(np.float64))).tolist())
 
-    def _numeric_value(self, column: NumericColumn, z: float) -> float:
+    def _numeric_values(self, column: NumericColumn, z: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.clip is not None:
-            bounded = max(-_TANH_LIMIT, min(_TANH_LIMIT, z / self.clip))
-            z = self.clip * float(np.arctanh(bounded))
-        value = z * column.sd + column.mean
-        return float(np.copysign(np.expm1(min(abs(value), _EXPM1_LIMIT)), value)) if column.log else value
+            z = self.clip * np.arctanh(np.clip(z / self.clip, -_TANH_LIMIT, _TANH_LIMIT))
+        values = z * column.sd + column.mean
+        return np.copysign(np.expm1(np.minimum(np.abs(values), _EXPM1_LIMIT)), values) if column.log else values
 
     def to_json(self) -> bytes:
         """The content of `preprocess.json`."""
@@ -203,6 +206,16 @@ def _bounded(values: NDArray[np.float64], clip: float | None) -> NDArray[np.floa
     if clip is None:
         return np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX)
     return clip * np.tanh(values / clip)
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """To six significant digits."""
+    with np.errstate(divide="ignore"):
+        magnitude = np.floor(np.log10(np.abs(values)))
+    unit = 10.0 ** np.clip(5 - np.where(np.isfinite(magnitude), magnitude, 0), -290, 290)
+    with np.errstate(over="ignore"):
+        rounded = np.round(values * unit) / unit
+    return np.where(np.isfinite(rounded), rounded, values)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from monitor.errors import ConfigError
 
 Kind = Literal["numeric", "categorical", "boolean"]
 Missing = Literal["impute", "reject"]
-FieldPath = Annotated[str, Field(min_length=1, pattern=r"^[^.\s]([^.]*[^.\s])?(\.[^.\s]([^.]*[^.\s])?)*$")]
+# Parts between dots, without white space around them; no quote, backslash or control character, which the decoder cannot name.
+_PART = r'[^.\s"\\\x00-\x1f]([^."\\\x00-\x1f]*[^.\s"\\\x00-\x1f])?'
+FieldPath = Annotated[str, Field(min_length=1, pattern=rf"^{_PART}(\.{_PART})*$")]
 
 
 class Feature(BaseModel):

@@ -50,7 +50,7 @@ def _judge_name(name: str) -> Finding | None:
         elif name != name.strip():
             reason = "its name begins or ends with white space; rename it"
         else:
-            reason = "a part of its name between dots is empty or begins or ends with a blank; rename it"
+            reason = "a part of its name between dots is empty, begins or ends with a blank, or holds a quote or backslash; rename it"
             reason += " (a dot inside a JSON key is shown doubled)" if ".." in name else ""
         return Finding(name, "bad_name", reason)
     return None

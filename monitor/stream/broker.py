@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from monitor.errors import BrokerError, ConfigError
 from monitor.settings import Settings
+from monitor.stream.diagnosis import why_unreachable
+from monitor.stream.tls import tls_context
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +23,14 @@ def client_options(settings: Settings) -> dict[str, Any]:
     """Options that consumer, producer and admin client share.
 
     Raises:
-        ConfigError: the C implementation of CRC-32C is missing; without it a record costs ten times as much.
+        ConfigError: a server without a usable port, a file for TLS that cannot be used, or no C implementation of CRC-32C,
+            without which a record costs ten times as much.
     """
     _require_fast_checksums()
     options: dict[str, Any] = {
-        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "bootstrap_servers": [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in _servers(settings)
+        ],
         "client_id": f"ganwatch-{settings.group_id}",
         "bootstrap_timeout_ms": int(settings.broker_timeout_s * 1000),
         "security_protocol": settings.security_protocol,
@@ -33,14 +38,9 @@ def client_options(settings: Settings) -> dict[str, Any]:
     }
     if settings.kafka_api_version is not None:
         options["api_version"] = tuple(int(part) for part in settings.kafka_api_version.split("."))
-    if settings.security_protocol in {"SSL", "SASL_SSL"}:
-        options |= {
-            "ssl_cafile": settings.ssl_cafile,
-            "ssl_certfile": settings.ssl_certfile,
-            "ssl_keyfile": settings.ssl_keyfile,
-            "ssl_password": settings.ssl_password.get_secret_value() if settings.ssl_password else None,
-            "ssl_check_hostname": settings.ssl_check_hostname,
-        }
+    tls = tls_context(settings)
+    if tls is not None:
+        options["ssl_context"] = tls
     if settings.sasl_mechanism is not None:
         options |= {
             "sasl_mechanism": settings.sasl_mechanism,
@@ -48,6 +48,26 @@ def client_options(settings: Settings) -> dict[str, Any]:
             "sasl_plain_password": settings.sasl_password.get_secret_value() if settings.sasl_password else None,
         }
     return options
+
+
+def _servers(settings: Settings) -> list[tuple[str, int]]:
+    """Hosts and ports of `bootstrap_servers`; a host alone has Kafka's usual port.
+
+    Raises:
+        ConfigError: names the entry that is neither.
+    """
+    from kafka.cluster import get_ip_port_afi
+
+    servers = []
+    for server in settings.bootstrap_servers.split(","):
+        try:
+            host, port, _ = get_ip_port_afi(server.strip())
+        except ValueError:
+            host, port = "", 0
+        if not host or not 0 < port < 65536:
+            raise ConfigError("bootstrap_servers", f"expects host:port, comma-separated, got {server.strip()!r}")
+        servers.append((host, port))
+    return servers
 
 
 def _require_fast_checksums() -> None:
@@ -71,6 +91,10 @@ def broker_errors(settings: Settings, doing: str) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
+        if _is_about_bootstrap(error):
+            reason = why_unreachable(_servers(settings), tls_context(settings), settings.security_protocol)
+            waited = f"{doing}: no answer within broker_timeout_s = {settings.broker_timeout_s:g} seconds"
+            raise BrokerError(settings.bootstrap_servers, f"{waited}: {reason}") from error
         raise BrokerError(settings.bootstrap_servers, f"{doing}: {describe_kafka_error(error)}") from error
     except OSError as error:  # certificates that cannot be read, addresses that cannot be resolved
         raise BrokerError(settings.bootstrap_servers, f"{doing}: {error}") from error
@@ -80,7 +104,7 @@ def describe_kafka_error(error: Exception) -> str:
     """What happened, in words, with the remedy where there is a usual one."""
     from kafka import errors
 
-    if isinstance(error, errors.KafkaTimeoutError) and "bootstrap" in str(error).lower():
+    if _is_about_bootstrap(error):
         return "no broker answered; check bootstrap_servers, security_protocol and that the broker is up"
     if isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
         return f"the broker refused the login; check sasl_mechanism, sasl_username and sasl_password ({error})"
@@ -89,6 +113,13 @@ def describe_kafka_error(error: Exception) -> str:
     if isinstance(error, errors.GroupAuthorizationFailedError):
         return f"this user may not use the consumer group; grant Read on it ({error})"
     return f"{type(error).__name__}: {error}" if type(error).__name__ not in str(error) else str(error)
+
+
+def _is_about_bootstrap(error: Exception) -> bool:
+    """Whether no connection to any broker came about; the library says so in the text only."""
+    from kafka.errors import KafkaTimeoutError
+
+    return isinstance(error, KafkaTimeoutError) and "bootstrap" in str(error).lower()
 
 
 @dataclass(frozen=True)
@@ -104,13 +135,16 @@ class Cluster:
     topic_id: str
 
 
-def inspect_cluster(settings: Settings, required: tuple[str, ...], identified: str) -> Cluster:
-    """Checks that the topics exist, creating the missing ones if `create_topics` says so.
+def inspect_cluster(
+    settings: Settings, required: tuple[str, ...], identified: str, needed: Mapping[str, str] | None = None
+) -> Cluster:
+    """Checks that the topics exist, creating the missing ones if `create_topics` says so, and what we may do with them.
 
     Args:
         settings: connection and topic settings.
         required: topics that must exist.
         identified: the one whose id is wanted.
+        needed: by topic the right we need on it, "READ" or "WRITE"; not checked where the broker does not tell our rights.
 
     Raises:
         BrokerError: no broker, no access, or a missing topic.
@@ -134,6 +168,7 @@ def inspect_cluster(settings: Settings, required: tuple[str, ...], identified: s
                 raise BrokerError(
                     settings.bootstrap_servers, f"no topic {names}; create it, or start with --create-topics"
                 )
+            _refuse_without_right(settings, found, needed or {})
             return Cluster(id=str(admin.describe_cluster()["cluster_id"] or ""), topic_id=_topic_id(found[identified]))
     finally:
         admin.close()
@@ -150,6 +185,14 @@ def _refuse_forbidden(settings: Settings, found: dict[str, dict[str, Any]]) -> N
     if forbidden:
         names = ", ".join(repr(name) for name in forbidden)
         raise BrokerError(settings.bootstrap_servers, f"this user may not see topic {names}; grant Read or Write on it")
+
+
+def _refuse_without_right(settings: Settings, found: dict[str, dict[str, Any]], needed: Mapping[str, str]) -> None:
+    """Brokers older than 2.3 tell no rights; a topic that we may see comes with one at least where they do."""
+    rights = {name: found[name].get("authorized_operations") or [right] for name, right in needed.items()}
+    refused = [f"{right.title()} on topic {name!r}" for name, right in needed.items() if right not in rights[name]]
+    if refused:
+        raise BrokerError(settings.bootstrap_servers, f"this user lacks the right to {', '.join(refused)}; grant it")
 
 
 def _create_topics(admin: Any, settings: Settings, names: list[str]) -> None:

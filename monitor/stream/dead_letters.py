@@ -32,10 +32,13 @@ def dead_letter(record: Any, reason: InvalidRecord, topic: str) -> Message:
         headers.append(("null_value", b"true"))
     headers += [(f"original.{name}", content) for name, content in record.headers or () if content is not None]
     value = record.value or b""
-    return Message(topic, record.key, value, tuple(headers), smaller=lambda: _truncated(topic, value, tuple(headers)))
+    lane = record.partition
+    return Message(
+        topic, record.key, value, lane, tuple(headers), smaller=lambda: _truncated(topic, value, lane, tuple(headers))
+    )
 
 
-def _truncated(topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Message:
+def _truncated(topic: str, value: bytes, lane: int, headers: tuple[tuple[str, bytes], ...]) -> Message:
     """The same without its value, its key and its own headers, which may be what makes it too large."""
     ours = tuple(header for header in headers if not header[0].startswith("original."))
     facts = (
@@ -43,4 +46,4 @@ def _truncated(topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...])
         ("size", str(len(value)).encode()),
         ("sha256", hashlib.sha256(value).hexdigest().encode()),
     )
-    return Message(topic, None, b"", ours + facts)
+    return Message(topic, None, b"", lane, ours + facts)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.alerting.alert import AlertWriter, Finding, without_payload
+from monitor.alerting.alert import Alert, AlertWriter, Flagged, without_payload
 from monitor.errors import InvalidRecord, TooManyInvalidRecords
 from monitor.model.bundle import Bundle
 from monitor.model.calibration import p_value_of, threshold_of, tie_breakers
@@ -165,22 +165,22 @@ class Pipeline:
     ) -> list[Message]:
         """Messages for the flagged rows."""
         settings = self.settings
+        if not records:
+            return []
+        rows = flagged.tolist()
+        found = Flagged(
+            records=records,
+            score=detections.score[flagged].tolist(),
+            p_value=detections.p_value[flagged].tolist(),
+            raw_score=detections.raw_score[flagged].tolist(),
+            attribution=explain(self.bundle, frame, detections, flagged, settings.attribution_top_k),
+            imputed=[imputed_features(self.bundle, detections.missing, row) for row in rows],
+        )
         writer = AlertWriter.for_bundle(self.bundle, self.cluster, self.threshold, with_payload=settings.alert_payload)
-        attributions = explain(self.bundle, frame, detections, flagged, settings.attribution_top_k)
-        detected_at = self.now()
-        messages = []
-        for record, row, attribution in zip(records, flagged.tolist(), attributions, strict=True):
-            finding = Finding(
-                score=float(detections.score[row]),
-                p_value=float(detections.p_value[row]),
-                raw_score=float(detections.raw_score[row]),
-                attribution=attribution,
-                imputed=imputed_features(self.bundle, detections.missing, row),
-            )
-            alert = writer.write(record, finding, detected_at=detected_at)
-            key = record.key if record.key is not None else alert.id.encode()
-            messages.append(_alert_message(settings.alerts_topic, key, alert))
-        return messages
+        alerts = writer.write(found, detected_at=self.now())
+        return [
+            _alert_message(settings.alerts_topic, record, alert) for record, alert in zip(records, alerts, strict=True)
+        ]
 
     def _imputed(self, detections: Detections) -> dict[str, int]:
         if detections.missing is None:
@@ -189,8 +189,11 @@ class Pipeline:
         return {name: count for name, count in zip(self.bundle.schema.feature_names, counts, strict=True) if count}
 
 
-def _alert_message(topic: str, key: bytes, alert: Any) -> Message:
-    return Message(topic, key, alert.to_json(), smaller=lambda: Message(topic, key, without_payload(alert).to_json()))
+def _alert_message(topic: str, record: Any, alert: Alert) -> Message:
+    def smaller() -> Message:
+        return Message(topic, record.key, without_payload(alert).to_json(), lane=record.partition)
+
+    return Message(topic, record.key, alert.to_json(), lane=record.partition, smaller=smaller)
 
 
 def _stage_timer(seconds: dict[str, float]) -> Any:

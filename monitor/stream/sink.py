@@ -27,15 +27,17 @@ class Message:
 
     Attributes:
         topic: where to.
-        key: decides the partition; None spreads.
-        value: content; None is a tombstone.
+        key: copied from the record; None when it had none.
+        value: content.
+        lane: messages of one lane stay in order: it is the partition the record came from, and chooses the one it goes to.
         headers: names and contents.
         smaller: makes the version to send instead when the topic refuses this one for its size; None when there is none.
     """
 
     topic: str
     key: bytes | None
-    value: bytes | None
+    value: bytes
+    lane: int
     headers: tuple[tuple[str, bytes], ...] = ()
     smaller: Callable[[], Message] | None = None
 
@@ -51,6 +53,7 @@ class Sink:
         """
         self._settings = settings
         self._producer = self._connect()
+        self._partition_counts: dict[str, int] = {}
 
     def _connect(self) -> Any:
         from kafka import KafkaProducer
@@ -61,7 +64,8 @@ class Sink:
                 acks="all",
                 enable_idempotence=True,
                 compression_type=None if self._settings.compression == "none" else self._settings.compression,
-                linger_ms=1,
+                linger_ms=2,
+                batch_size=256 * 1024,
                 max_block_ms=5000,
                 request_timeout_ms=10_000,
                 delivery_timeout_ms=30_000,
@@ -79,8 +83,15 @@ class Sink:
             message.topic,
             value=message.value,
             key=message.key,
-            headers=[(name, content) for name, content in message.headers],
+            headers=list(message.headers),
+            partition=message.lane % self._partitions(message.topic),
         )
+
+    def _partitions(self, topic: str) -> int:
+        """How many partitions the topic had when this producer first sent to it."""
+        if topic not in self._partition_counts:
+            self._partition_counts[topic] = len(self._producer.partitions_for(topic))
+        return self._partition_counts[topic]
 
     def replace(self) -> None:
         """A fresh producer, for when the old one cannot be trusted any more; the old one is dropped without waiting."""
@@ -91,6 +102,7 @@ class Sink:
         except KafkaError as error:
             log.info("producer_not_closed", extra={"error": repr(error)})
         self._producer = self._connect()
+        self._partition_counts = {}
 
     def close(self, timeout_s: float) -> None:
         """Sends what is queued and ends."""

@@ -17,7 +17,7 @@ from typing import Any
 from monitor.errors import BrokerError
 from monitor.settings import Settings
 from monitor.stream.batches import Segment
-from monitor.stream.broker import broker_errors, client_options
+from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
 from monitor.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,13 @@ class Source:
             BrokerError: offsets are gone and `on_offset_lost` is `fail`, or the broker refuses us for good.
             kafka.errors.KafkaError: anything that may pass.
         """
-        from kafka.errors import FencedInstanceIdError, NoOffsetForPartitionError, OffsetOutOfRangeError
+        from kafka.errors import (
+            AuthorizationError,
+            FencedInstanceIdError,
+            NoOffsetForPartitionError,
+            OffsetOutOfRangeError,
+            SaslAuthenticationFailedError,
+        )
 
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max(1, max_rows))
@@ -122,6 +128,8 @@ class Source:
                 self._settings.bootstrap_servers,
                 f"another replica uses group_instance_id {self._settings.group_instance_id!r}; give each its own",
             ) from error
+        except (AuthorizationError, SaslAuthenticationFailedError) as error:
+            raise BrokerError(self._settings.bootstrap_servers, f"reading: {describe_kafka_error(error)}") from error
         with self._lock:
             return [self._segment(partition, records) for partition, records in polled.items()]
 

@@ -47,14 +47,14 @@ class Adam:
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, step: tf.Tensor) -> None:
         """Makes update number `step` (int32, from 0) with this learning rate."""
-        power = tf.cast(step + 1, tf.float32)
+        beta_1_power, beta_2_power = (tf.pow(beta, tf.cast(step + 1, tf.float32)) for beta in (_BETA_1, _BETA_2))
         for variable, first, second, gradient in zip(self.variables, self._first, self._second, gradients, strict=True):
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=first.handle,
                 v=second.handle,
-                beta1_power=tf.pow(_BETA_1, power),
-                beta2_power=tf.pow(_BETA_2, power),
+                beta1_power=beta_1_power,
+                beta2_power=beta_2_power,
                 lr=learning_rate,
                 beta1=_BETA_1,
                 beta2=_BETA_2,
@@ -198,8 +198,9 @@ class AdversarialTraining:
         return tf.random.stateless_normal([n_rows, self._latent_dim], seed)
 
     def _update_averages(self, share: tf.Tensor) -> None:
+        """Average ← average - share · (average - weight), by the fused kernel of gradient descent."""
         for average, weight in zip(self._averages.weights, self._networks.weights, strict=True):
-            average.assign_sub(share * (average - weight))
+            tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=share, delta=average - weight)
 
 
 def _cross_entropy(logits: tf.Tensor, label: float) -> tf.Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 _LEAK = 0.1
 
@@ -82,18 +83,16 @@ class SpectralNormalisation:
     def __init__(self, kernels: Sequence[tf.Variable], rng: np.random.Generator) -> None:
         self._kernels = tuple(kernels)
         self._vectors = tuple(
-            tf.Variable(rng.standard_normal((1, kernel.shape[1]), dtype=np.float32), trainable=False)
-            for kernel in self._kernels
+            tf.Variable(_draw_unit_vector(kernel.shape[1], rng), trainable=False) for kernel in self._kernels
         )
 
     def project(self) -> None:
         """Scales every kernel whose estimated largest singular value exceeds 1 down to it."""
         for kernel, right in zip(self._kernels, self._vectors, strict=True):
-            left = tf.math.l2_normalize(tf.matmul(right, kernel, transpose_b=True))
-            image = tf.matmul(left, kernel)
-            singular_value = tf.norm(image)
-            right.assign(tf.math.l2_normalize(image))
-            kernel.assign(kernel / tf.maximum(singular_value, 1.0))
+            left = tf.matmul(right, kernel, transpose_b=True)
+            back = tf.matmul(left, kernel)
+            right.assign(tf.math.divide_no_nan(back, tf.norm(back)))
+            kernel.assign(kernel / tf.maximum(tf.norm(left), 1.0))
 
 
 def kernels_of(network: keras.Model) -> list[tf.Variable]:
@@ -111,6 +110,12 @@ def _leaky(hidden: keras.KerasTensor) -> keras.KerasTensor:
 
 def _dropped(hidden: keras.KerasTensor, rate: float, rng: np.random.Generator) -> keras.KerasTensor:
     return Dropout(rate, _draw_seed(rng))(hidden) if rate else hidden
+
+
+def _draw_unit_vector(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Float32 (1, width) of length 1."""
+    vector = rng.standard_normal((1, width), dtype=np.float32)
+    return vector / np.linalg.norm(vector)
 
 
 def _draw_seed(rng: np.random.Generator) -> int:

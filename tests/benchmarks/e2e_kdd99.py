@@ -1,0 +1,236 @@
+"""KDD99 through a real Kafka and the real daemon: `make e2e-kdd99`.
+
+EfficientGAN `default` learns from the inliers of one half (`ganwatch train`), all rows of the other half are published as
+JSON. A first part is published at a steady rate while the daemon watches: that gives the latency. The rest is published
+while the daemon is down; after its restart the backlog gives the rate. At the end the alerts are compared with an offline
+run (`ganwatch score`), record for record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from monitor.model.schema import Schema
+from tests.benchmarks.live_alerts import LiveAlerts
+from tests.conftest import Kafka
+from tests.daemon import Daemon, done_records
+from tests.kafka_broker import KafkaBroker
+from tests.topics import read_alerts, read_all
+from training.datasets import KDD99_LABEL, kdd99_schema, load_kdd99, split_kdd99, to_feature_frame
+
+TARGET_ALERT_RATE = 0.01
+LIVE_RECORDS = 50_000
+LIVE_RATE = 10_000
+GOALS = {
+    "differing_from_offline": lambda value: value == 0,
+    "lost": lambda value: value == 0,
+    "duplicates": lambda value: value == 0,
+    "precision": lambda value: value >= 0.9,
+    "recall": lambda value: value >= 0.9,
+    "rate_ratio": lambda value: value >= 0.5,
+    "rss_mb": lambda value: value <= 250,
+    "start_s": lambda value: value <= 3,
+    "stop_s": lambda value: value <= 10,
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything on disk and in Kafka that the run needs."""
+
+    folder: Path
+    kafka: Kafka
+    records: Sequence[bytes]
+    y: np.ndarray
+
+
+def main() -> int:
+    """Runs everything; returns 0 when every goal is met."""
+    data = os.environ.get("GANWATCH_DATA")
+    if not data:
+        print("GANWATCH_DATA must name the folder of the data sets", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="ganwatch-e2e-") as name, KafkaBroker(Path(name) / "kafka") as broker:
+        world = prepare(Path(name), Kafka(broker.bootstrap), Path(data))
+        figures = run(world)
+    missed = [key for key, holds in GOALS.items() if not holds(figures[key])]
+    for key in missed:
+        print(f"missed: {key} = {figures[key]}")
+    print(json.dumps(figures))
+    return 1 if missed else 0
+
+
+def prepare(folder: Path, kafka: Kafka, data: Path) -> World:
+    """Trains on one half and encodes the other."""
+    frame = load_kdd99(data)
+    split = split_kdd99(frame)
+    write_schema(kdd99_schema(), folder / "features.toml")
+    to_feature_frame(frame.iloc[split.train], kdd99_schema()).write_parquet(folder / "train.parquet")
+    say(f"training on {len(split.train)} inliers")
+    ganwatch(folder, "train", "--data", "train.parquet")
+    rest = np.setdiff1d(np.arange(len(frame)), np.concatenate([split.train, split.train_anomalies]))
+    rows = frame.iloc[np.random.default_rng(0).permutation(rest)]
+    write_offline_file(rows, folder / "other-half.parquet")
+    return World(folder, kafka, encode(rows), (rows[KDD99_LABEL] == "normal.").to_numpy())
+
+
+def write_schema(schema: Schema, path: Path) -> None:
+    """A features.toml of a schema."""
+    lines = [f'name = "{schema.name}"']
+    lines += [f'[[features]]\nname = "{feature.name}"\nkind = "{feature.kind}"' for feature in schema.features]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def encode(rows: pd.DataFrame) -> list[bytes]:
+    """Rows as JSON records of the 41 fields."""
+    return [msgspec.json.encode(row) for row in rows.drop(columns=KDD99_LABEL).to_dict("records")]
+
+
+def write_offline_file(rows: pd.DataFrame, path: Path) -> None:
+    """The same rows with the places that they will have in Kafka: one partition, in order."""
+    frame = to_feature_frame(rows, kdd99_schema())
+    places = [pl.lit("features").alias("topic"), pl.lit(0).alias("partition"), pl.int_range(pl.len()).alias("offset")]
+    frame.with_columns(places).write_parquet(path)
+
+
+def run(world: World) -> dict[str, float]:
+    """Watches the stream in two daemon lives and measures."""
+    for topic in ("features", "alerts", "dead-letters"):
+        create(world.kafka, topic)
+    settings = {
+        "bootstrap_servers": world.kafka.bootstrap,
+        "target_alert_rate": TARGET_ALERT_RATE,
+        "group_instance_id": "e2e",
+        "log_format": "json",
+    }
+    with Daemon(world.folder, settings) as daemon, LiveAlerts(world.kafka.bootstrap, "alerts") as live:
+        daemon.wait_until_ready()
+        say(f"publishing {LIVE_RECORDS} records at {LIVE_RATE}/s")
+        live.publish(world.records[:LIVE_RECORDS], "features", LIVE_RATE)
+        daemon.wait_until_done(LIVE_RECORDS)
+        latency_s = live.latency_quantile(0.99)
+        counted = [daemon.metrics()]
+        _, stop_s = daemon.stop()
+    say(f"publishing the other {len(world.records) - LIVE_RECORDS} records as a backlog")
+    live.publish(world.records[LIVE_RECORDS:], "features", None)
+    bare = [bare_poll(world)]
+    with Daemon(world.folder, settings) as daemon:
+        start_s = daemon.wait_until_ready()
+        rate = backlog_rate(daemon, len(world.records) - LIVE_RECORDS)
+        time.sleep(1.0)
+        counted.append(daemon.metrics())
+        rss_mb = daemon.resident_mb(peak=True)
+    bare.append(bare_poll(world))
+    return figures(world, counted) | {
+        "records_per_s": round(rate),
+        "bare_poll_records_per_s": round(statistics.median(bare)),
+        "rate_ratio": round(rate / statistics.median(bare), 3),
+        "p99_latency_s": round(latency_s, 4),
+        "rss_mb": round(rss_mb, 1),
+        "start_s": round(start_s, 2),
+        "stop_s": round(stop_s, 2),
+    }
+
+
+def create(kafka: Kafka, topic: str) -> None:
+    """Creates a topic of one partition."""
+    from kafka import KafkaAdminClient
+    from kafka.admin import NewTopic
+
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    admin.create_topics([NewTopic(topic, 1, 1)], wait_for_metadata=True)
+    admin.close()
+
+
+def backlog_rate(daemon: Daemon, records: int) -> float:
+    """Records per second from the first acknowledged batch to the last."""
+    points: list[tuple[float, float]] = []
+    while not points or points[-1][1] < records:
+        done = done_records(daemon.metrics())
+        if done and (not points or done > points[-1][1]):
+            points.append((time.perf_counter(), done))
+        time.sleep(0.02)
+    (first_at, first), (last_at, last) = points[0], points[-1]
+    return (last - first) / (last_at - first_at)
+
+
+def bare_poll(world: World) -> float:
+    """The bare loop, in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.bare_poll",
+        world.kafka.bootstrap,
+        "features",
+        str(len(world.records)),
+    ]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def figures(world: World, counted: list[dict[str, float]]) -> dict[str, float]:
+    """Compares what came out with the labels and with an offline run."""
+    say("comparing with an offline run")
+    ganwatch(
+        world.folder,
+        "score",
+        "other-half.parquet",
+        "--target-alert-rate",
+        str(TARGET_ALERT_RATE),
+        "--out",
+        "scores.parquet",
+        "--top",
+        "0",
+    )
+    scores = pl.read_parquet(world.folder / "scores.parquet")
+    expected = {
+        row["offset"]: (row["raw_score"], row["p_value"]) for row in scores.filter("flagged").iter_rows(named=True)
+    }
+    alerts = read_alerts(world.kafka.bootstrap, "alerts")
+    found = {alert["record"]["offset"]: (alert["raw_score"], alert["p_value"]) for alert in alerts}
+    differing = sum(found.get(offset) != value for offset, value in expected.items()) + len(
+        found.keys() - expected.keys()
+    )
+    dead = len(read_all(world.kafka.bootstrap, "dead-letters"))
+    scored = sum(scrape["ganwatch_records_scored_total"] for scrape in counted)
+    consumed = sum(scrape["ganwatch_records_consumed_total"] for scrape in counted)
+    flagged = sum(scrape["ganwatch_records_flagged_total"] for scrape in counted)
+    hits = sum(world.y[offset] for offset in found)
+    if not (consumed == scored + dead == len(world.records) and flagged == len(alerts)):
+        raise AssertionError(f"counters do not add up: {consumed=} {scored=} {dead=} {flagged=} alerts={len(alerts)}")
+    return {
+        "records": len(world.records),
+        "alerts": len(found),
+        "lost": len(expected.keys() - found.keys()) + int(len(world.records) - scored - dead),
+        "duplicates": len(alerts) - len({alert["id"] for alert in alerts}),
+        "differing_from_offline": differing,
+        "precision": round(hits / len(found), 4),
+        "recall": round(hits / world.y.sum(), 4),
+    }
+
+
+def ganwatch(folder: Path, *arguments: str) -> None:
+    """Runs the command in a folder; its output is shown."""
+    subprocess.run([sys.executable, "-m", "monitor.cli", *arguments], cwd=folder, check=True)
+
+
+def say(sentence: str) -> None:
+    """Progress of the run."""
+    print(sentence, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

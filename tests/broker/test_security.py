@@ -1,0 +1,269 @@
+"""TLS, client certificates, SASL and access rights, all through settings, on a real Kafka that enforces them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.broker.conftest import Stream
+from tests.certificates import Authority
+from tests.conftest import Kafka
+from tests.daemon import Daemon
+from tests.kafka_broker import KafkaBroker
+from tests.machines import as_json, readings
+from tests.topics import publish, read_alerts
+
+pytestmark = pytest.mark.broker
+
+PASSWORD = "planted-sasl-secret-7Qx"  # noqa: S105 - of the test's own broker
+KEY_PASSWORD = "planted-key-secret-3Zp"  # noqa: S105 - of the test's own key
+TIMEOUT_S = 3
+# What may come on top of broker_timeout_s: starting Python, loading the model, finding out why nobody answers.
+SLACK_S = 8
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+_PLAIN = (
+    f'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="{PASSWORD}" user_guest="{PASSWORD}";'
+)
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A Kafka that asks who is there."""
+
+    broker: KafkaBroker
+    authority: Authority
+    stranger: Authority
+    client_files: tuple[Path, Path]
+
+    def tls(self, listener: str = "TLS", host: str = "127.0.0.1") -> dict[str, object]:
+        """Settings for TLS."""
+        return {
+            "bootstrap_servers": self.broker.address(listener, host),
+            "security_protocol": "SSL",
+            "ssl_cafile": self.authority.cafile,
+            "broker_timeout_s": TIMEOUT_S,
+        }
+
+    def mutual(self, password: str = KEY_PASSWORD) -> dict[str, object]:
+        """The same with a client certificate."""
+        certificate, key = self.client_files
+        return self.tls("MUTUAL") | {"ssl_certfile": certificate, "ssl_keyfile": key, "ssl_password": password}
+
+    def sasl(self, mechanism: str, user: str = "alice", password: str = PASSWORD) -> dict[str, object]:
+        """Settings for SASL over TLS."""
+        login = {"sasl_mechanism": mechanism, "sasl_username": user, "sasl_password": password}
+        return self.tls("LOGIN") | {"security_protocol": "SASL_SSL"} | login
+
+    def sasl_without_tls(self) -> dict[str, object]:
+        """Settings for SASL in the clear."""
+        changed = {"bootstrap_servers": self.broker.address("CLEAR"), "security_protocol": "SASL_PLAINTEXT"}
+        login = self.sasl("SCRAM-SHA-256") | changed
+        return {name: value for name, value in login.items() if name != "ssl_cafile"}
+
+
+def _properties(authority: Authority) -> dict[str, str]:
+    """Listeners with TLS, TLS both ways, and logins; whatever no rule mentions is allowed."""
+    store = str(authority.server("127.0.0.1"))
+    return {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": store,
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authority.cafile),
+        "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "listener.name.login.plain.sasl.jaas.config": _PLAIN,
+        "listener.name.login.scram-sha-256.sasl.jaas.config": _SCRAM,
+        "listener.name.login.scram-sha-512.sasl.jaas.config": _SCRAM,
+        "listener.name.clear.sasl.enabled.mechanisms": "SCRAM-SHA-256",
+        "listener.name.clear.scram-sha-256.sasl.jaas.config": _SCRAM,
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """One broker for this file; its plain listener is the tests' own way in."""
+    from kafka import KafkaAdminClient
+    from kafka.admin import UserScramCredentialUpsertion
+
+    folder = tmp_path_factory.mktemp("secured")
+    authority, stranger = Authority(folder / "authority"), Authority(folder / "stranger")
+    listeners = {"TLS": "SSL", "MUTUAL": "SSL", "LOGIN": "SASL_SSL", "CLEAR": "SASL_PLAINTEXT"}
+    with KafkaBroker(folder / "kafka", _properties(authority), listeners) as broker:
+        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+        admin.alter_user_scram_credentials(
+            [
+                UserScramCredentialUpsertion("alice", mechanism, PASSWORD)
+                for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            ]
+        )
+        admin.close()
+        yield Secured(broker, authority, stranger, authority.client("ganwatch", KEY_PASSWORD))
+
+
+@pytest.fixture
+def stream(secured: Secured, machines_folder: Path) -> Stream:
+    """A stream on the secured broker."""
+    kafka = Kafka(secured.broker.bootstrap)
+    names = [kafka.new_topic(stem) for stem in ("features", "alerts", "dead-letters")]
+    return Stream(kafka, machines_folder, *names, group=f"group-{uuid.uuid4().hex[:8]}")
+
+
+def refusal(daemon: Daemon) -> tuple[int, str]:
+    """Exit code and last line of a daemon that must not start; within its time and without a traceback or a secret."""
+    code = daemon.start().wait(TIMEOUT_S + SLACK_S)
+    assert time.monotonic() - daemon.started_at < TIMEOUT_S + SLACK_S
+    assert "Traceback" not in daemon.output()
+    assert_no_secret(daemon.output())
+    return code, daemon.output().strip().splitlines()[-1]
+
+
+def assert_no_secret(text: str) -> None:
+    for secret in (PASSWORD, KEY_PASSWORD):
+        assert secret not in text
+
+
+CONNECTIONS = ["tls", "mutual", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "clear"]
+
+
+def connection(secured: Secured, name: str) -> Mapping[str, object]:
+    ways = {"tls": secured.tls, "mutual": secured.mutual, "clear": secured.sasl_without_tls}
+    return ways[name]() if name in ways else secured.sasl(name)
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_records_come_in_and_alerts_go_out_over_a_secured_connection(
+    secured: Secured, stream: Stream, name: str
+) -> None:
+    publish(stream.kafka.bootstrap, stream.features, as_json(readings(200, seed=20, anomalies=20)))
+    with stream.daemon(**connection(secured, name), log_level="debug") as daemon:
+        daemon.wait_until_done(200)
+        scrape = daemon.get("/metrics")[1]
+        assert daemon.stop()[0] == 0
+    assert len(read_alerts(stream.kafka.bootstrap, stream.alerts)) >= 15
+    assert "partitions_assigned" in daemon.output()
+    assert_no_secret(daemon.output())
+    assert_no_secret(scrape)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_a_wrong_password_is_one_clear_line(secured: Secured, stream: Stream, mechanism: str) -> None:
+    settings = secured.sasl(mechanism, password=f"{PASSWORD}-wrong")
+    code, line = refusal(stream.daemon(**settings))
+    assert code == 5
+    assert line.startswith(
+        f"ganwatch: Kafka at {settings['bootstrap_servers']}: connecting: the broker refused the login"
+    )
+    assert "sasl_password" in line
+
+
+def test_an_untrusted_certificate_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    code, line = refusal(stream.daemon(**secured.tls() | {"ssl_cafile": secured.stranger.cafile}))
+    assert code == 5
+    assert secured.broker.address("TLS") in line
+    assert "certificate that is not trusted" in line
+    assert "check ssl_cafile" in line
+
+
+def test_a_certificate_for_another_host_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    code, line = refusal(stream.daemon(**secured.tls(host="localhost")))
+    assert code == 5
+    assert "shows a certificate for another host" in line
+    assert "'localhost'" in line
+
+
+def test_the_host_name_may_be_left_unchecked(secured: Secured, stream: Stream) -> None:
+    with stream.daemon(**secured.tls(host="localhost"), ssl_check_hostname="false") as daemon:
+        daemon.wait_until_ready()
+
+
+def test_a_missing_client_certificate_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    code, line = refusal(stream.daemon(**secured.tls("MUTUAL")))
+    assert code == 5
+    assert "refuses our certificate" in line
+    assert "ssl_certfile" in line
+
+
+def test_the_wrong_protocol_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    address = secured.broker.address("TLS")
+    code, line = refusal(stream.daemon(bootstrap_servers=address, broker_timeout_s=TIMEOUT_S))
+    assert code == 5
+    assert address in line
+    assert "check security_protocol" in line
+
+
+def test_a_key_that_cannot_be_opened_is_a_configuration_error(secured: Secured, stream: Stream) -> None:
+    code, line = refusal(stream.daemon(**secured.mutual(password="other")))  # noqa: S106 - the wrong one, on purpose
+    assert code == 2
+    assert line.startswith("ganwatch: ssl_certfile, ssl_keyfile, ssl_password: cannot use ")
+    assert str(secured.client_files[1]) in line
+
+
+def test_a_missing_certificate_file_is_a_configuration_error(secured: Secured, stream: Stream) -> None:
+    code, line = refusal(stream.daemon(**secured.tls() | {"ssl_cafile": "absent.pem"}))
+    assert code == 2
+    assert line == "ganwatch: ssl_cafile: cannot use absent.pem: No such file or directory"
+
+
+def test_an_incomplete_login_names_what_is_absent(secured: Secured, stream: Stream) -> None:
+    settings = {name: value for name, value in secured.sasl("PLAIN").items() if name != "sasl_username"}
+    code, line = refusal(stream.daemon(**settings))
+    assert code == 2
+    assert line == "ganwatch: settings: security_protocol SASL_SSL needs sasl_username"
+
+
+def _allow(bootstrap: str, topic: str, user: str, *operations: str) -> None:
+    """Grants some operations on a topic to one user, and thereby nothing else to anyone."""
+    from kafka import KafkaAdminClient
+    from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    pattern = ResourcePattern(ResourceType.TOPIC, topic)
+    rules = [
+        ACL(f"User:{user}", "*", ACLOperation[operation], ACLPermissionType.ALLOW, pattern) for operation in operations
+    ]
+    admin.create_acls(rules)
+    admin.close()
+
+
+@pytest.mark.parametrize(
+    ("role", "operation", "right"),
+    [("features", "WRITE", "Read"), ("alerts", "READ", "Write"), ("dead_letters", "READ", "Write")],
+)
+def test_a_topic_without_the_right_to_use_it_is_one_clear_line(
+    secured: Secured, stream: Stream, role: str, operation: str, right: str
+) -> None:
+    topic = getattr(stream, role)
+    _allow(stream.kafka.bootstrap, topic, "guest", operation)
+    code, line = refusal(stream.daemon(**secured.sasl("PLAIN", user="guest")))
+    assert code == 5
+    assert f"lacks the right to {right} on topic {topic!r}" in line
+
+
+def test_a_topic_that_may_not_even_be_seen_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    _allow(stream.kafka.bootstrap, stream.features, "alice", "READ")
+    code, line = refusal(stream.daemon(**secured.sasl("PLAIN", user="guest")))
+    assert code == 5
+    assert repr(stream.features) in line
+    assert "grant Read or Write" in line
+
+
+def test_a_group_without_the_right_to_use_it_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    from kafka import KafkaAdminClient
+    from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+
+    admin = KafkaAdminClient(bootstrap_servers=stream.kafka.bootstrap)
+    group = ResourcePattern(ResourceType.GROUP, stream.group)
+    admin.create_acls([ACL("User:alice", "*", ACLOperation.READ, ACLPermissionType.ALLOW, group)])
+    admin.close()
+    code, line = refusal(stream.daemon(**secured.sasl("PLAIN", user="guest")))
+    assert code == 5
+    assert "may not use the consumer group" in line
+    assert stream.group in line
