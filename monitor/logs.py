@@ -51,7 +51,8 @@ def configure_logs(level: str, log_format: str, stream: TextIO | None = None) ->
     """Sends all logs to one stream (stderr by default).
 
     kafka-python is silent below `debug`: it logs every attempt to reconnect as a warning or an error, several lines a second
-    during an outage; what matters of it reaches us as exceptions and is logged once, in words of our own.
+    during an outage; what matters of it reaches us as exceptions and is logged once, in words of our own. Its own debug lines
+    are never shown: they hold its options, passwords among them, and every byte it sends.
     """
     stream = stream or sys.stderr
     text = log_format == "text" or (log_format == "auto" and stream.isatty())
@@ -60,4 +61,4 @@ def configure_logs(level: str, log_format: str, stream: TextIO | None = None) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    logging.getLogger("kafka").setLevel(logging.INFO if level == "debug" else logging.CRITICAL)

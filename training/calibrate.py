@@ -46,4 +46,8 @@ def fit_tail(scores: NDArray[np.float32]) -> Tail | None:
     shape, _, scale = genpareto.fit(fitted / unit, floc=0.0)
     if not (np.isfinite([shape, scale]).all() and scale > 0 and shape <= LARGEST_SHAPE):
         return None
+    if shape < 0:
+        # A bounded tail would call everything beyond its end impossible; a sample cannot know that. The exponential one,
+        # whose maximum-likelihood scale is the mean excess, errs towards fewer and lower scores.
+        shape, scale = 0.0, 1.0
     return Tail(start=start, rate=len(excesses) / len(scores), shape=float(shape), scale=float(scale) * unit)

@@ -267,3 +267,38 @@ def simulate(
         schema=schema_out,
     )
     run_simulate(options, Console(stderr=True))
+
+
+def demo(
+    workdir: Annotated[Path, typer.Option(help="Where data, model, settings, alerts and metrics go.")] = Path(
+        "ganwatch-demo"
+    ),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Stream your own labelled file instead of simulated payments.", show_default=False),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Its column that tells anomalies.", show_default=False)] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="`kddcup99`: fetch that set with scikit-learn.", show_default=False)
+    ] = None,
+    records: Annotated[int, typer.Option(help="How many records to stream at most.", min=100)] = 30_000,
+    rate: Annotated[float, typer.Option(help="Records a second.", min=1)] = 1500.0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    json_output: JsonOption = False,
+) -> None:
+    """See all of it in two minutes: train, then watch a live stream. No Kafka, no Java, no Docker needed.
+
+    An in-process test broker stands in for Kafka; the daemon is the real one.
+    """
+    from rich.console import Console
+
+    with native_stderr_held():
+        from training.demo import DemoOptions, run_demo
+
+    options = DemoOptions(
+        workdir=workdir, records=records, rate=rate, seed=seed, data=data, label=label, dataset=dataset
+    )
+    summary = run_demo(options, Console(stderr=json_output))
+    if json_output:
+        _print_json(summary.as_dict())
+    raise typer.Exit(summary.exit_code)

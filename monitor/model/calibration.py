@@ -6,14 +6,14 @@ uniform u a record,
     p(s) = (#{calibration > s} + u · (1 + #{calibration = s})) / (n + 1)
 
 and beyond the largest calibration score it follows a generalised Pareto tail fitted to the excesses over a high quantile
-(Pickands 1975; peaks over threshold as in Siffer et al. 2017, SPOT, section 3), never above 1 / (n + 1).
+(Pickands 1975; peaks over threshold as in Siffer et al. 2017, SPOT, section 3), never above 1 / (n + 1). Only there it may
+be smaller than that: a score that merely equals the largest is never rarer than one beyond it, whatever u is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ class Calibration:
         n = len(self.scores)
         above = n - np.searchsorted(self.scores, raw_score, side="right")
         equal = n - above - np.searchsorted(self.scores, raw_score, side="left")
-        p = (above + tie_breaker * (1 + equal)) / (n + 1)
+        p = np.maximum(1.0, above + tie_breaker * (1 + equal)) / (n + 1)
         beyond = raw_score > self.scores[-1]
         if beyond.any():
             p[beyond] = 1.0 / (n + 1)
@@ -94,14 +94,23 @@ class Calibration:
             ValueError: it is not what `to_npz` writes.
         """
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            scores, tail = arrays["scores"], arrays["tail"].tolist()
+            scores, tail = arrays["scores"], arrays["tail"]
         if scores.dtype != np.float32 or scores.ndim != 1 or not len(scores):
             raise ValueError(f"scores must be float32 (n,) with n > 0, found {scores.dtype} {scores.shape}")
         if not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
             raise ValueError("scores must be finite and ascending")
-        if len(tail) not in {0, 4} or not all(map(math.isfinite, tail)):
-            raise ValueError(f"tail must be empty or four finite numbers, found {tail}")
-        return cls(scores=scores, tail=Tail(*tail) if tail else None)
+        return cls(scores=scores, tail=_parse_tail(tail))
+
+
+def _parse_tail(numbers: NDArray[np.float64]) -> Tail | None:
+    if numbers.shape == (0,):
+        return None
+    if numbers.shape != (4,) or not np.isfinite(numbers).all():
+        raise ValueError(f"tail must be empty or four finite numbers, found {numbers.tolist()}")
+    tail = Tail(*numbers.tolist())
+    if not (tail.scale > 0 and 0 < tail.rate <= 1):
+        raise ValueError(f"tail must have scale > 0 and rate in (0, 1], found {tail}")
+    return tail
 
 
 def score_of(p_value: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,8 +2,7 @@
 
 The native batch reader (polars) decides and gives the values, for one record exactly as for a thousand: whether a record
 is accepted depends on that record alone. The strict decoder (msgspec) judges the few things the native reader is lax about
-and puts the reason for a refusal into words. Where a key occurs twice in one object, its first occurrence counts. Nesting
-beyond about a thousand levels is refused.
+and puts the reason for a refusal into words. Of equal keys the first counts; nesting beyond about a thousand levels is refused.
 """
 
 from __future__ import annotations

@@ -212,9 +212,10 @@ def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """To six significant digits."""
     with np.errstate(divide="ignore"):
         magnitude = np.floor(np.log10(np.abs(values)))
-    unit = 10.0 ** np.clip(5 - np.where(np.isfinite(magnitude), magnitude, 0), -290, 290)
+    places = np.clip(5 - np.where(np.isfinite(magnitude), magnitude, 0), -290, 290)
+    unit = 10.0 ** np.abs(places)  # exact up to 1e22, so that the nearest float64 of the short decimal results
     with np.errstate(over="ignore"):
-        rounded = np.round(values * unit) / unit
+        rounded = np.where(places < 0, np.round(values / unit) * unit, np.round(values * unit) / unit)
     return np.where(np.isfinite(rounded), rounded, values)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from monitor.errors import BrokerError, ConfigError
 from monitor.settings import Settings
-from monitor.stream.diagnosis import why_unreachable
+from monitor.stream.diagnosis import Way, why_unreachable
 from monitor.stream.tls import tls_context
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,17 @@ def client_options(settings: Settings) -> dict[str, Any]:
     tls = tls_context(settings)
     if tls is not None:
         options["ssl_context"] = tls
-    if settings.sasl_mechanism is not None:
-        options |= {
-            "sasl_mechanism": settings.sasl_mechanism,
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": settings.sasl_password.get_secret_value() if settings.sasl_password else None,
-        }
-    return options
+    return options | _login_options(settings)
+
+
+def _login_options(settings: Settings) -> dict[str, Any]:
+    if settings.sasl_mechanism is None or settings.sasl_password is None:
+        return {}
+    return {
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": settings.sasl_password.get_secret_value(),
+    }
 
 
 def _servers(settings: Settings) -> list[tuple[str, int]]:
@@ -92,8 +96,9 @@ def broker_errors(settings: Settings, doing: str) -> Iterator[None]:
         yield
     except KafkaError as error:
         if _is_about_bootstrap(error):
-            reason = why_unreachable(_servers(settings), tls_context(settings), settings.security_protocol)
-            waited = f"{doing}: no answer within broker_timeout_s = {settings.broker_timeout_s:g} seconds"
+            way = Way(settings.security_protocol, tls_context(settings), _login_options(settings))
+            reason = why_unreachable(_servers(settings), way)
+            waited = f"{doing}: no connection within broker_timeout_s = {settings.broker_timeout_s:g} seconds"
             raise BrokerError(settings.bootstrap_servers, f"{waited}: {reason}") from error
         raise BrokerError(settings.bootstrap_servers, f"{doing}: {describe_kafka_error(error)}") from error
     except OSError as error:  # certificates that cannot be read, addresses that cannot be resolved

@@ -112,7 +112,6 @@ class Source:
             FencedInstanceIdError,
             NoOffsetForPartitionError,
             OffsetOutOfRangeError,
-            SaslAuthenticationFailedError,
         )
 
         try:
@@ -128,7 +127,9 @@ class Source:
                 self._settings.bootstrap_servers,
                 f"another replica uses group_instance_id {self._settings.group_instance_id!r}; give each its own",
             ) from error
-        except (AuthorizationError, SaslAuthenticationFailedError) as error:
+        except AuthorizationError as error:
+            if self._joined:
+                raise  # rights may come back, as they went
             raise BrokerError(self._settings.bootstrap_servers, f"reading: {describe_kafka_error(error)}") from error
         with self._lock:
             return [self._segment(partition, records) for partition, records in polled.items()]

@@ -73,9 +73,7 @@ def run(folder: Path, kafka: Kafka, *, kills: int = KILLS, records: int = RECORD
     while done < kills:
         daemon = Daemon(folder, settings).start()
         before = committed(kafka.bootstrap, str(settings["group_id"]), features)[0] or 0
-        daemon.wait_until(
-            lambda: daemon.metrics().get("ganwatch_records_scored_total", 0) > 0, "under way", pause_s=0.01
-        )
+        wait_until_under_way(daemon)
         time.sleep(rng.uniform(0.0, 0.15))
         daemon.kill()
         next_offset = committed(kafka.bootstrap, str(settings["group_id"]), features)[0] or 0

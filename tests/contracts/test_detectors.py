@@ -168,7 +168,7 @@ def test_training_changes_the_weights_and_reports_its_progress(kind: type[Detect
     assert all(np.isfinite(loss) for report in sixty.reports for loss in report.losses.values())
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 2), (1, 8)])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 2)])
 def test_few_rows_and_a_single_column_can_be_learnt(kind: type[Detector], shape: tuple[int, int]) -> None:
     X = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     trained = train_detector(kind, X, steps=20)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
+from training.detectors.adversarial import Adam, averaging_share, cosine_decay, linear_warm_up
 from training.detectors.efficient_gan import EfficientGAN, choose_latent_dim, choose_steps
 from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.networks import Dropout, SpectralNormalisation
@@ -69,9 +70,8 @@ class TestScore:
     )
     def test_of_raw_units_is_the_formula_of_the_paper(self, loss: str, degree: int) -> None:
         X = make_correlated_rows(50, np.random.default_rng(0))
-        options = EfficientGANOptions(loss=loss, degree=degree, weight=0.7, score_units="raw", steps=5, dropout=0.5)
+        options = EfficientGANOptions(loss=loss, degree=degree, weight=0.7, score_units="raw", dropout=0.5)
         detector = EfficientGAN(6, options, seed=3)
-        detector.fit(X)
         encoder, generator, discriminator = (weights_of(model) for model in detector.networks[:3])
         z = run_mlp(encoder, X, slope=0.1)
         x_hat = run_mlp(generator, z, slope=0.0)
@@ -268,3 +268,31 @@ class TestNetworks:
         draws = [layer(rows, training=True).numpy() for layer in (first, first, second)]
         assert not np.array_equal(draws[0], draws[1])
         np.testing.assert_array_equal(draws[0], draws[2])
+
+
+class TestSchedules:
+    def test_the_learning_rate_falls_by_half_a_cosine_to_its_final_share(self) -> None:
+        np.testing.assert_allclose(cosine_decay(np.array([0, 50, 100]), 100, 0.1), [1.0, 0.55, 0.1])
+
+    def test_a_final_share_of_one_keeps_the_learning_rate(self) -> None:
+        np.testing.assert_array_equal(cosine_decay(np.arange(5), 5, 1.0), np.ones(5))
+
+    def test_the_adversarial_term_grows_to_full_weight_and_stays(self) -> None:
+        np.testing.assert_allclose(linear_warm_up(np.array([0, 4, 9, 50]), 10), [0.1, 0.5, 1.0, 1.0])
+        np.testing.assert_array_equal(linear_warm_up(np.arange(3), 0), np.ones(3))
+
+    def test_the_moving_average_forgets_its_start_soon_only_with_a_ramp(self) -> None:
+        steps = np.array([0, 8, 10**6])
+        np.testing.assert_allclose(averaging_share(steps, 0.999, ramp_steps=9), [0.9, 0.5, 0.001])
+        np.testing.assert_allclose(averaging_share(steps, 0.999, ramp_steps=0), [0.001, 0.001, 0.001])
+
+    def test_adam_makes_the_updates_of_its_paper(self) -> None:
+        variable = tf.Variable([1.0, -2.0])
+        adam = Adam([variable])
+        value, first, second = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+        for step, gradient in enumerate(np.array([[0.5, -1.0], [0.1, 3.0], [-2.0, 0.2]])):
+            adam.apply([tf.constant(gradient, tf.float32)], tf.constant(0.01), tf.constant(step))
+            first, second = 0.5 * first + 0.5 * gradient, 0.999 * second + 0.001 * gradient**2
+            corrected = first / (1 - 0.5 ** (step + 1)), second / (1 - 0.999 ** (step + 1))
+            value = value - 0.01 * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
+        np.testing.assert_allclose(variable.numpy(), value, rtol=1e-4)

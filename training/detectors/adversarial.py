@@ -107,31 +107,16 @@ class AdversarialTraining:
     def run_steps(self, first: int, count: int) -> dict[str, float]:
         """Makes the steps `first … first + count - 1`; returns the mean of each loss."""
         rows = np.stack([sampler.draw(count) for sampler in self._samplers], axis=1)
-        steps = np.arange(first, first + count)
+        steps, options = np.arange(first, first + count), self._options
+        averaging = averaging_share(steps, options.moving_average, ramp_steps=9 if options.moving_average_ramp else 0)
         losses = self._run(
             tf.constant(steps, tf.int32),
             tf.constant(rows),
-            tf.constant(self._decay_of(steps), tf.float32),
-            tf.constant(self._adversarial_weight(steps), tf.float32),
-            tf.constant(self._averaging(steps), tf.float32),
+            tf.constant(cosine_decay(steps, self._steps, options.final_learning_rate), tf.float32),
+            tf.constant(linear_warm_up(steps, options.warm_up * self._steps), tf.float32),
+            tf.constant(averaging, tf.float32),
         )
         return dict(zip(LOSSES, map(float, losses.numpy()), strict=True))
-
-    def _decay_of(self, steps: NDArray[np.int_]) -> NDArray[np.float64]:
-        """Factor of the learning rates: cosine from 1 to `final_learning_rate`."""
-        final = self._options.final_learning_rate
-        return final + (1 - final) * 0.5 * (1 + np.cos(np.pi * steps / self._steps))
-
-    def _adversarial_weight(self, steps: NDArray[np.int_]) -> NDArray[np.float64]:
-        """Coefficient of the adversarial term: linear from 0 to 1 over the first share `warm_up` of the steps."""
-        return np.minimum(1.0, (steps + 1) / max(1.0, self._options.warm_up * self._steps))
-
-    def _averaging(self, steps: NDArray[np.int_]) -> NDArray[np.float64]:
-        """Weight of the newest value in the moving average."""
-        decay = self._options.moving_average
-        if self._options.moving_average_ramp:
-            return 1 - np.minimum(decay, (1 + steps) / (10 + steps))
-        return np.full(len(steps), 1 - decay)
 
     def _make_steps(
         self, steps: tf.Tensor, rows: tf.Tensor, decay: tf.Tensor, adversarial: tf.Tensor, averaging: tf.Tensor
@@ -201,6 +186,26 @@ class AdversarialTraining:
         """Average ← average - share · (average - weight), by the fused kernel of gradient descent."""
         for average, weight in zip(self._averages.weights, self._networks.weights, strict=True):
             tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=share, delta=average - weight)
+
+
+def cosine_decay(steps: NDArray[np.int_], planned: int, final: float) -> NDArray[np.float64]:
+    """Factor of the learning rates: half a cosine from 1 at step 0 to `final` at step `planned`."""
+    return final + (1 - final) * 0.5 * (1 + np.cos(np.pi * steps / planned))
+
+
+def linear_warm_up(steps: NDArray[np.int_], length: float) -> NDArray[np.float64]:
+    """Rises linearly to 1 over the first `length` steps; 1 throughout for length 0."""
+    return np.minimum(1.0, (steps + 1) / max(1.0, length))
+
+
+def averaging_share(steps: NDArray[np.int_], decay: float, *, ramp_steps: int) -> NDArray[np.float64]:
+    """Weight of the newest value in a moving average: 1 - decay.
+
+    With a ramp the decay is at most (1 + step) / (1 + ramp_steps + step), so that the first values are soon forgotten.
+    """
+    if not ramp_steps:
+        return np.full(len(steps), 1 - decay)
+    return 1 - np.minimum(decay, (1 + steps) / (1 + ramp_steps + steps))
 
 
 def _cross_entropy(logits: tf.Tensor, label: float) -> tf.Tensor:
