@@ -6,6 +6,7 @@ commands through the entry-point group `ganwatch.commands`.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -223,6 +224,8 @@ def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command not in _BASE_COMMANDS:
         _add_commands_of_other_packages()
+    # kafka-python logs every attempt to reconnect; what matters of it reaches the user as one of our errors.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         app()
     except GanwatchError as error:

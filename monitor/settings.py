@@ -54,6 +54,7 @@ class Settings(BaseModel):
         45.0, description="the group gives a silent replica's partitions away after this"
     )
     max_poll_interval_s: Seconds = Field(300.0, description="the same for a replica that no longer polls")
+    fetch_max_wait_s: Seconds = Field(0.5, description="how long a broker may hold a fetch while there is nothing to send")
     fetch_max_bytes: int = Field(16 * 2**20, ge=1024, description="the most one fetch answer may hold")
     broker_timeout_s: Seconds = Field(10.0, description="at start: the longest wait for a broker")
     broker_give_up_s: Seconds | None = Field(

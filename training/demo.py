@@ -139,6 +139,7 @@ def _write_settings(options: DemoOptions, folder: Path, bootstrap_servers: str) 
         'schema_path = "features.toml"',
         'registry = "registry"',
         f"target_alert_rate = {options.target_alert_rate}",
+        "fetch_max_wait_s = 0.05  # the embedded broker holds each fetch for all of it",
         "http_port = 0",
         'log_format = "json"',
     )

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +109,10 @@ class Golden:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             joined, ends = arrays["records"].tobytes(), arrays["ends"].tolist()
             records = tuple(joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
-            return cls(records=records, X=arrays["X"], raw_score=arrays["raw_score"])
+            golden = cls(records=records, X=arrays["X"], raw_score=arrays["raw_score"])
+        if not records or golden.X.dtype != np.float32 or golden.raw_score.dtype != np.float32:
+            raise ValueError("golden records must have X and raw_score in float32, and there must be one at least")
+        return golden
 
 
 @dataclass(frozen=True)
@@ -170,22 +176,15 @@ def load_bundle(folder: str | Path, *, expected_schema: Schema | None = None, nu
         BundleError: names the file, what was expected and what was found.
     """
     path = Path(folder)
-    manifest_bytes = _read(path / MANIFEST)
-    manifest = _parse_manifest(path / MANIFEST, manifest_bytes)
-    contents = _read_files(path, manifest)
+    manifest, sha256 = read_manifest(path)
+    contents = read_files(path, manifest)
     schema = _schema_of(path / MANIFEST, manifest, expected_schema)
     preprocessor = _parse(path / "preprocess.json", Preprocessor.from_json, contents["preprocess.json"])
-    if preprocessor.feature_names != schema.feature_names:
-        raise BundleError(
-            path / "preprocess.json",
-            "is for other features",
-            expected=list(schema.feature_names),
-            found=list(preprocessor.feature_names),
-        )
+    _check_columns(path / "preprocess.json", preprocessor, schema)
     bundle = Bundle(
         path=path,
         manifest=manifest,
-        sha256=hashlib.sha256(manifest_bytes).hexdigest(),
+        sha256=sha256,
         schema=schema,
         preprocessor=preprocessor,
         scorer=Scorer(
@@ -206,7 +205,22 @@ def _read(file: Path) -> bytes:
         raise BundleError(file, f"cannot be read: {error.strerror}") from error
 
 
-def _parse_manifest(file: Path, content: bytes) -> Manifest:
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """The manifest of a bundle, and its SHA-256 (hex), which is the bundle's identity.
+
+    Raises:
+        BundleError: it is missing, damaged, or of another format version.
+    """
+    content = _read(folder / MANIFEST)
+    return parse_manifest(folder / MANIFEST, content), hashlib.sha256(content).hexdigest()
+
+
+def parse_manifest(file: object, content: bytes) -> Manifest:
+    """Reads the content of a `manifest.json`; `file` is for errors.
+
+    Raises:
+        BundleError: it is damaged, or of another format version.
+    """
     manifest: Manifest = _parse(file, lambda data: msgspec.json.decode(data, type=Manifest), content)
     if manifest.format != FORMAT:
         raise BundleError(file, "is of another format version", expected=FORMAT, found=manifest.format)
@@ -214,17 +228,23 @@ def _parse_manifest(file: Path, content: bytes) -> Manifest:
         raise BundleError(
             file, "lists other files", expected=", ".join(sorted(FILES)), found=", ".join(sorted(manifest.files))
         )
+    _parse(file, datetime.fromisoformat, manifest.created_at)
     return manifest
 
 
-def _read_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
+def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Contents of the files beside the manifest, by name.
+
+    Raises:
+        BundleError: one is missing or has another digest than the manifest says.
+    """
     contents = {}
     for name in FILES:
-        contents[name] = _read(path / name)
+        contents[name] = _read(folder / name)
         digest = hashlib.sha256(contents[name]).hexdigest()
         if digest != manifest.files[name]:
             raise BundleError(
-                path / name,
+                folder / name,
                 "was changed after it was written; SHA-256 differs",
                 expected=manifest.files[name],
                 found=digest,
@@ -232,11 +252,17 @@ def _read_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
     return contents
 
 
-def _parse(file: Path, parse: Any, content: bytes) -> Any:
+_DAMAGE = (
+    ValueError, KeyError, IndexError, TypeError, EOFError, OSError, RecursionError, NotImplementedError, OverflowError, MemoryError,
+    SyntaxError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError,
+)  # fmt: skip
+
+
+def _parse(file: object, parse: Any, content: Any) -> Any:
     """Runs a parser and translates whatever a damaged file makes it raise."""
     try:
         return parse(content)
-    except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError, msgspec.MsgspecError) as error:
+    except _DAMAGE as error:
         raise BundleError(file, f"cannot be understood: {error}") from error
 
 
@@ -252,27 +278,19 @@ def _schema_of(file: Path, manifest: Manifest, expected: Schema | None) -> Schem
     if expected is not None and schema.fingerprint != expected.fingerprint:
         raise BundleError(
             file,
-            f"was trained for another schema: {_difference(schema, expected)}; train again with the present features.toml",
+            f"was trained for another schema: {schema.difference_from(expected)}; train again with the present features.toml",
             expected=expected.fingerprint[:12],
             found=schema.fingerprint[:12],
         )
     return schema
 
 
-def _difference(of_bundle: Schema, of_monitor: Schema) -> str:
-    """The first thing in which two schemas differ, in words."""
-    ours, theirs = set(of_monitor.feature_names), set(of_bundle.feature_names)
-    if ours - theirs:
-        return f"feature {min(ours - theirs)!r} is not in the bundle"
-    if theirs - ours:
-        return f"feature {min(theirs - ours)!r} is not in features.toml"
-    kinds = {feature.name: feature for feature in of_monitor.features}
-    changed: Sequence[str] = [feature.name for feature in of_bundle.features if kinds[feature.name] != feature]
-    return (
-        f"feature {changed[0]!r} has another kind or missing policy"
-        if changed
-        else "the features stand in another order"
-    )
+def _check_columns(file: Path, preprocessor: Preprocessor, schema: Schema) -> None:
+    """The preprocessor must be for these features, in this order and of these kinds."""
+    expected = [f"{feature.name} ({feature.kind})" for feature in schema.features]
+    found = [f"{column.feature} ({column.__struct_config__.tag})" for column in preprocessor.columns]
+    if found != expected:
+        raise BundleError(file, "is for other features", expected=", ".join(expected), found=", ".join(found))
 
 
 def _recompute(bundle: Bundle, golden: Golden) -> None:

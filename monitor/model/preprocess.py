@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class NumericColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="numeric"):
@@ -29,7 +32,7 @@ class NumericColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     typical: float
     log: bool
     mean: float
-    sd: float
+    sd: Positive
 
 
 class CategoricalColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="categorical"):
@@ -42,6 +45,10 @@ class CategoricalColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
     feature: str
     values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.values)) < len(self.values):
+            raise ValueError(f"a level of {self.feature!r} is listed twice")
 
 
 class BooleanColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
@@ -83,7 +90,7 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     """
 
     columns: tuple[Column, ...]
-    clip: float | None
+    clip: Positive | None
 
     @cached_property
     def widths(self) -> tuple[int, ...]:

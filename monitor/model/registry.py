@@ -72,16 +72,19 @@ class Registry:
         """Copies a finished bundle into the registry and returns its version; publishing it twice is harmless.
 
         Raises:
-            BundleError: the folder is not a bundle, or the version exists with other content.
+            BundleError: the folder is not a sound bundle, or the version exists and was changed since.
         """
-        manifest_bytes = (folder / MANIFEST).read_bytes()
-        manifest = msgspec.json.decode(manifest_bytes, type=Manifest)
-        version = version_of(manifest, hashlib.sha256(manifest_bytes).hexdigest())
-        target = f"{self._root}/models/{manifest.model}/{version}"
+        manifest, sha256 = read_manifest(folder)
+        contents = read_files(folder, manifest)
+        version = version_of(manifest, sha256)
+        target = f"{self._folder_of(manifest.model)}/{version}"
+        if self._fs.exists(f"{target}/{MANIFEST}"):
+            self._verify(target, version)  # the digest in its name says that it is this very bundle
+            return version
         self._fs.makedirs(target, exist_ok=True)
         for name in FILES:
-            self._write(f"{target}/{name}", (folder / name).read_bytes())
-        self._write(f"{target}/{MANIFEST}", manifest_bytes)
+            self._write(f"{target}/{name}", contents[name])
+        self._write(f"{target}/{MANIFEST}", (folder / MANIFEST).read_bytes())
         return version
 
     def fetch(self, model: str, version: str) -> Path:

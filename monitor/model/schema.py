@@ -116,6 +116,19 @@ class Schema(BaseModel):
         """Names of the features of one kind, in order."""
         return tuple(feature.name for feature in self.features if feature.kind == kind)
 
+    def difference_from(self, of_monitor: Schema) -> str:
+        """The first thing in which a bundle's schema (this one) differs from the monitor's own, in words; they do differ."""
+        ours, theirs = set(of_monitor.feature_names), set(self.feature_names)
+        if ours - theirs:
+            return f"feature {min(ours - theirs)!r} is not in the bundle"
+        if theirs - ours:
+            return f"feature {min(theirs - ours)!r} is not in features.toml"
+        features = {feature.name: feature for feature in of_monitor.features}
+        changed = [feature.name for feature in self.features if features[feature.name] != feature]
+        if changed:
+            return f"feature {changed[0]!r} has another kind or missing policy"
+        return "the features stand in another order"
+
     @classmethod
     def from_mapping(cls, mapping: object, where: str) -> Schema:
         """Validates a parsed document.

@@ -89,6 +89,7 @@ class Source:
                 isolation_level="read_committed",
                 max_poll_records=settings.max_rows,
                 fetch_max_bytes=settings.fetch_max_bytes,
+                fetch_max_wait_ms=int(settings.fetch_max_wait_s * 1000),
                 max_partition_fetch_bytes=settings.fetch_max_bytes,
                 metadata_max_age_ms=30_000,
                 metrics_enabled=False,

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.broker
 
 PASSWORD = "planted-sasl-secret-7Qx"  # noqa: S105 - of the test's own broker
 KEY_PASSWORD = "planted-key-secret-3Zp"  # noqa: S105 - of the test's own key
-TIMEOUT_S = 3
+TIMEOUT_S = 2
 # What may come on top of broker_timeout_s: starting Python, loading the model, finding out why nobody answers.
 SLACK_S = 8
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -46,7 +46,6 @@ class Secured:
             "bootstrap_servers": self.broker.address(listener, host),
             "security_protocol": "SSL",
             "ssl_cafile": self.authority.cafile,
-            "broker_timeout_s": TIMEOUT_S,
         }
 
     def mutual(self, password: str = KEY_PASSWORD) -> dict[str, object]:
@@ -115,6 +114,7 @@ def stream(secured: Secured, machines_folder: Path) -> Stream:
 
 def refusal(daemon: Daemon) -> tuple[int, str]:
     """Exit code and last line of a daemon that must not start; within its time and without a traceback or a secret."""
+    daemon.settings["broker_timeout_s"] = TIMEOUT_S
     code = daemon.start().wait(TIMEOUT_S + SLACK_S)
     assert time.monotonic() - daemon.started_at < TIMEOUT_S + SLACK_S
     assert "Traceback" not in daemon.output()
@@ -195,7 +195,7 @@ def test_a_missing_client_certificate_is_one_clear_line(secured: Secured, stream
 
 def test_the_wrong_protocol_is_one_clear_line(secured: Secured, stream: Stream) -> None:
     address = secured.broker.address("TLS")
-    code, line = refusal(stream.daemon(bootstrap_servers=address, broker_timeout_s=TIMEOUT_S))
+    code, line = refusal(stream.daemon(bootstrap_servers=address))
     assert code == 5
     assert address in line
     assert "check security_protocol" in line

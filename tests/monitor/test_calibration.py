@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_the_realised_alert_rate_is_the_target(draw: str, rate: float) -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.floats(-1e30, 1e30, width=32), min_size=2, max_size=30), st.floats(0, 1, exclude_max=True))
+@given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=2, max_size=30), st.floats(0, 1, exclude_max=True))
 def test_a_higher_raw_score_never_has_a_higher_p_value(raw_scores: list[float], u: float) -> None:
     ascending = np.sort(np.array(raw_scores, dtype=np.float32))
     for calibration in (FIVE, WITH_TAIL):
@@ -161,9 +162,20 @@ def test_a_tie_breaker_depends_on_nothing_but_model_topic_partition_and_offset()
     whole = tie_breakers("cd" * 32, "features", 3, OFFSETS)
     again = tie_breakers("cd" * 32, "features", 3, OFFSETS[777:778])
     assert again[0] == whole[777]
-    assert tie_breakers("00" * 32, "t", 0, np.array([0, 1, 2])).tolist() == [
-        0.2892083361137598, 0.8128050987848372, 0.6246243430163327
-    ]  # fmt: skip
+
+
+def splitmix64(seed: int, n: int) -> float:
+    """Output n of SplitMix64 in whole numbers, as a float64 in [0, 1)."""
+    z = (seed + n * 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return float((z ^ z >> 31) >> 11) / 2**53
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4096, 2**40, 2**63 - 1])
+def test_tie_breakers_are_splitmix64_seeded_by_model_topic_and_partition(offset: int) -> None:
+    seed = int.from_bytes(hashlib.sha256(b"abc\x00features\x007").digest()[:8], "little")
+    assert tie_breakers("abc", "features", 7, np.array([offset])).tolist() == [splitmix64(seed, offset)]
 
 
 @pytest.mark.parametrize(

@@ -202,12 +202,14 @@ def test_zero_and_one_are_no_booleans_in_any_format(tmp_path: Path) -> None:
         assert "true, false or nothing" in problem_of(path, FLAGS)
 
 
-def test_a_required_field_that_is_missing_is_left_to_the_user_of_the_rows(tmp_path: Path) -> None:
+def test_a_required_field_that_is_missing_is_an_error_that_names_column_row_and_remedy(tmp_path: Path) -> None:
     strict = Schema.from_mapping(
         {"name": "x", "features": [{"name": "v", "kind": "numeric", "missing": "reject"}]}, "test"
     )
     path = written(tmp_path / "n.jsonl", '{"v": 1}\n{"v": null}\n')
-    assert read_features(path, strict)["v"].to_list() == [1.0, None]
+    problem = problem_of(path, strict)
+    assert "column 'v' is missing in 1 rows, first in row 2" in problem
+    assert "drop those rows or say 'impute'" in problem
 
 
 def test_a_field_that_is_null_in_every_record_is_no_absent_field(tmp_path: Path) -> None:

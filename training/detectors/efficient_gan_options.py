@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from monitor.errors import ConfigError
 from training.detectors.options import DetectorOptions
 
+Loss = Literal["cross_entropy", "cross_entropy_reconstruction", "feature_matching"]
 Width = Annotated[int, Field(ge=1, le=65536)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
@@ -40,38 +41,49 @@ class EfficientGANOptions(DetectorOptions):
     """Everything that shapes an EfficientGAN; the values given here are those of the preset `default`."""
 
     # Networks
-    latent_dim: Width | None = Field(None, description="length of z; chosen from the width of the data by default")
-    encoder_widths: tuple[Width, ...] = Field((128, 64), description="hidden layers of E")
-    generator_widths: tuple[Width, ...] = Field((64, 128), description="hidden layers of G")
-    discriminator_width: Width = Field(128, description="of all three hidden layers of D")
-    dropout: float = Field(0.2, ge=0, le=0.9, description="in D, in training only")
+    latent_dim: Width | None = Field(
+        default=None, description="length of z; chosen from the width of the data by default"
+    )
+    encoder_widths: tuple[Width, ...] = Field(default=(128, 64), description="hidden layers of E")
+    generator_widths: tuple[Width, ...] = Field(default=(64, 128), description="hidden layers of G")
+    discriminator_width: Width = Field(default=128, description="of all three hidden layers of D")
+    dropout: float = Field(default=0.2, ge=0, le=0.9, description="in D, in training only")
     spectral_normalisation: bool = Field(default=True, description="keeps D 1-Lipschitz (at most)")
 
     # Training
-    steps: int | None = Field(None, ge=1, description="training steps; chosen from the number of rows by default")
-    epochs: int | None = Field(None, ge=1, description="the same, in passes over the rows")
-    batch_size: int = Field(128, ge=1, description="rows a step")
-    sampling: Literal["distinct", "epochs"] = Field(
-        "distinct", description="distinct rows with weight √count, or passes over all rows"
+    steps: int | None = Field(
+        default=None, ge=1, description="training steps; chosen from the number of rows by default"
     )
-    learning_rate: Rate = Field(5e-4, description="of E and G")
-    discriminator_learning_rate: Rate = Field(4e-4, description="of D")
-    final_learning_rate: Rate = Field(0.1, description="share of the rates that is left at the end of the cosine")
-    real_label: Rate = Field(0.9, description="what D is told about (x, E(x))")
-    consistency_x: float = Field(10.0, ge=0, description="coefficient of mean |x - G(E(x))|")
-    consistency_z: float = Field(1.0, ge=0, description="coefficient of mean |z - E(G(z))|")
-    warm_up: float = Field(0.1, ge=0, le=1, description="share of the steps until the adversarial term has full weight")
-    moving_average: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that score")
+    epochs: int | None = Field(default=None, ge=1, description="the same, in passes over the rows")
+    batch_size: int = Field(default=128, ge=1, description="rows a step")
+    sampling: Literal["distinct", "epochs"] = Field(
+        default="distinct", description="distinct rows with weight √count, or passes over all rows"
+    )
+    learning_rate: Rate = Field(default=5e-4, description="of E and G")
+    discriminator_learning_rate: Rate = Field(default=4e-4, description="of D")
+    final_learning_rate: Rate = Field(
+        default=0.1, description="share of the rates that is left at the end of the cosine"
+    )
+    real_label: Rate = Field(default=0.9, description="what D is told about (x, E(x))")
+    consistency_x: float = Field(default=10.0, ge=0, description="coefficient of mean |x - G(E(x))|")
+    consistency_z: float = Field(default=1.0, ge=0, description="coefficient of mean |z - E(G(z))|")
+    warm_up: float = Field(
+        default=0.1, ge=0, le=1, description="share of the steps until the adversarial term has full weight"
+    )
+    moving_average: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights that score")
     moving_average_ramp: bool = Field(default=True, description="a smaller decay in the first steps")
-    early_stop_num: int | None = Field(None, ge=1, description="evaluations without improvement before the end")
+    early_stop_num: int | None = Field(default=None, ge=1, description="evaluations without improvement before the end")
 
     # Score
-    loss: Literal["cross_entropy", "cross_entropy_reconstruction", "feature_matching"] = Field(
-        "cross_entropy", description="second term: -log D(x, E(x)), -log D(G(E(x)), E(x)) or the distance of features"
+    loss: Loss = Field(
+        default="cross_entropy",
+        description="second term: -log D(x, E(x)), -log D(G(E(x)), E(x)) or the distance of features",
     )
-    weight: float = Field(0.9, ge=0, le=1, description="share of the reconstruction in the score")
-    degree: int = Field(1, ge=1, le=8, description="norm of residuals and of feature distances")
-    score_units: Literal["training_rows", "raw"] = Field("training_rows", description="what the terms are divided by")
+    weight: float = Field(default=0.9, ge=0, le=1, description="share of the reconstruction in the score")
+    degree: int = Field(default=1, ge=1, le=8, description="norm of residuals and of feature distances")
+    score_units: Literal["training_rows", "raw"] = Field(
+        default="training_rows", description="what the terms are divided by"
+    )
 
     @model_validator(mode="after")
     def _length_is_given_once(self) -> Self:

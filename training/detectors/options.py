@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,7 +19,7 @@ class DetectorOptions(BaseModel):
         scaling: how the preprocessor, which works outside of the detector, scales numeric columns for it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scaling: Scaling = "log_zscore"
 
@@ -34,11 +34,3 @@ class DetectorOptions(BaseModel):
         except ValidationError as error:
             problems = [describe_problem(problem) for problem in error.errors()]
             raise ConfigError("detector options", problems) from error
-
-    def with_changes(self, **changes: Any) -> Self:
-        """The same options but for some, validated again.
-
-        Raises:
-            ConfigError: with every unknown name and every value out of range.
-        """
-        return type(self)(**{**self.model_dump(), **changes})
