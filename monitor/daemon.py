@@ -104,7 +104,7 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
     try:
         service.run()
     finally:
-        sink.close(timeout_s=1.0)
+        sink.close(timeout_s=0.2)
 
 
 def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
@@ -158,7 +158,8 @@ class Reloader:
         logging.getLogger().setLevel(self.pipeline.settings.log_level.upper())
         _show_model(self.metrics, self.pipeline)
         self.metrics.reloads.labels("done").inc()
-        log.info("settings_reloaded", extra={"changed": changed, "needs_restart": ignored})
+        level = logging.WARNING if ignored else logging.INFO
+        log.log(level, "settings_reloaded", extra={"changed": changed, "needs_restart": ignored})
 
 
 def _show_model(metrics: Metrics, pipeline: Pipeline) -> None:

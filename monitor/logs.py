@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from typing import TextIO
@@ -20,6 +21,17 @@ def _stamp(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
+def _json_value(value: object) -> object:
+    """JSON has no NaN and no infinity."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _on_one_line(value: object) -> str:
+    """Text without line breaks and other control characters."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
+
+
 class JsonFormatter(logging.Formatter):
     """`{"time", "level", "logger", "event", …fields}` on one line."""
 
@@ -31,7 +43,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        entry |= _fields(record)
+        entry |= {key: _json_value(value) for key, value in _fields(record).items()}
         if record.exc_info:
             entry["trace"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str, ensure_ascii=False)
@@ -42,7 +54,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line; a traceback follows on lines of its own."""
-        fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
+        fields = " ".join(f"{key}={_on_one_line(value)}" for key, value in _fields(record).items())
         line = f"{_stamp(record)[11:19]} {record.levelname.lower():<7} {record.getMessage()}  {fields}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

@@ -26,7 +26,8 @@ Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 class Settings(BaseModel):
     """All settings, with their defaults. Durations are seconds, sizes are bytes or rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A traceback that shows a ValidationError must not show a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # Kafka
     bootstrap_servers: str = Field("localhost:9092", description="host:port of one or more brokers, comma-separated")
@@ -54,7 +55,9 @@ class Settings(BaseModel):
         45.0, description="the group gives a silent replica's partitions away after this"
     )
     max_poll_interval_s: Seconds = Field(300.0, description="the same for a replica that no longer polls")
-    fetch_max_wait_s: Seconds = Field(0.5, description="how long a broker may hold a fetch while there is nothing to send")
+    fetch_max_wait_s: Seconds = Field(
+        0.5, description="how long a broker may hold a fetch while there is nothing to send"
+    )
     fetch_max_bytes: int = Field(16 * 2**20, ge=1024, description="the most one fetch answer may hold")
     broker_timeout_s: Seconds = Field(10.0, description="at start: the longest wait for a broker")
     broker_give_up_s: Seconds | None = Field(

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from monitor import __version__
 from monitor.errors import ConfigError
-from monitor.model.bundle import FORMAT, Golden, Manifest, load_bundle, write_bundle
+from monitor.model.bundle import FORMAT, Manifest, load_bundle, write_bundle
 from monitor.model.calibration import Calibration
+from monitor.model.golden import Golden
 from monitor.model.preprocess import CategoricalColumn, NumericColumn, Preprocessor
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema

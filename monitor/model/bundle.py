@@ -10,7 +10,7 @@ golden.npz         raw records with the X and raw_score they must give
 from __future__ import annotations
 
 import hashlib
-import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from monitor.errors import BundleError, ConfigError
 from monitor.model.calibration import Calibration
 from monitor.model.decode import Decoder
+from monitor.model.golden import Golden
 from monitor.model.preprocess import CategoricalColumn, Preprocessor
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
@@ -71,48 +72,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def to_json(self) -> bytes:
         """The content of `manifest.json`."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1)
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Records with known results.
-
-    Attributes:
-        records: raw JSON.
-        X: float32 (n, n_columns).
-        raw_score: float32 (n,).
-    """
-
-    records: tuple[bytes, ...]
-    X: NDArray[np.float32]
-    raw_score: NDArray[np.float32]
-
-    def to_npz(self) -> bytes:
-        """The content of `golden.npz`."""
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            records=np.frombuffer(b"".join(self.records), dtype=np.uint8),
-            ends=np.cumsum([len(record) for record in self.records], dtype=np.int64),
-            X=self.X,
-            raw_score=self.raw_score,
-        )
-        return buffer.getvalue()
-
-    @classmethod
-    def from_npz(cls, content: bytes) -> Golden:
-        """Reads `golden.npz`.
-
-        Raises:
-            ValueError, KeyError: it is not what `to_npz` writes.
-        """
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            joined, ends = arrays["records"].tobytes(), arrays["ends"].tolist()
-            records = tuple(joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
-            golden = cls(records=records, X=arrays["X"], raw_score=arrays["raw_score"])
-        if not records or golden.X.dtype != np.float32 or golden.raw_score.dtype != np.float32:
-            raise ValueError("golden records must have X and raw_score in float32, and there must be one at least")
-        return golden
 
 
 @dataclass(frozen=True)
@@ -252,9 +211,10 @@ def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     return contents
 
 
+# What msgspec, numpy and the modules below it raise on damaged bytes; found by flipping them.
 _DAMAGE = (
-    ValueError, KeyError, IndexError, TypeError, EOFError, OSError, RecursionError, NotImplementedError, OverflowError, MemoryError,
-    SyntaxError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError,
+    ValueError, LookupError, TypeError, EOFError, OSError, ArithmeticError, MemoryError, RuntimeError, SyntaxError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError,
 )  # fmt: skip
 
 

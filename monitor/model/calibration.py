@@ -65,10 +65,11 @@ class Calibration:
         """p-values, float64 (n,), in [1e-12, 1]; under normal data they are uniform.
 
         Args:
-            raw_score: float32 (n,).
+            raw_score: float32 (n,); NaN, which a network gives where it overflows, counts as infinite.
             tie_breaker: float64 (n,) in [0, 1), from `tie_breakers`.
         """
         n = len(self.scores)
+        raw_score = np.where(np.isnan(raw_score), np.float32(np.inf), raw_score)
         above = n - np.searchsorted(self.scores, raw_score, side="right")
         equal = n - above - np.searchsorted(self.scores, raw_score, side="left")
         p = np.maximum(1.0, above + tie_breaker * (1 + equal)) / (n + 1)

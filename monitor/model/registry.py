@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,9 @@ import fsspec
 import msgspec
 
 from monitor.errors import BundleError, ConfigError
-from monitor.model.bundle import FILES, MANIFEST, Manifest, version_of
+from monitor.model.bundle import FILES, MANIFEST, Manifest, parse_manifest, read_files, read_manifest, version_of
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +64,7 @@ class Registry:
 
     def versions(self, model: str) -> list[str]:
         """All complete versions, oldest first."""
-        names = [Path(path).parent.name for path in self._glob(f"models/{model}/*/{MANIFEST}")]
+        names = [Path(path).parent.name for path in self._glob(f"models/{_checked_name(model)}/*/{MANIFEST}")]
         return sorted(names)
 
     def models(self) -> list[str]:
@@ -91,9 +94,9 @@ class Registry:
         """A local folder with the files of a version; remote ones are downloaded first.
 
         Raises:
-            BundleError: there is no such version.
+            BundleError: there is no such version, or its manifest was changed since it was published.
         """
-        source = f"{self._root}/models/{model}/{version}"
+        source = f"{self._folder_of(model)}/{_checked_name(version)}"
         if not self._fs.exists(f"{source}/{MANIFEST}"):
             known = ", ".join(self.versions(model)) or "none"
             raise BundleError(
@@ -102,6 +105,7 @@ class Registry:
                 expected="one of the known",
                 found=known,
             )
+        self._verify(source, version)
         if self._local:
             return Path(source)
         folder = Path(tempfile.mkdtemp(prefix=f"ganwatch-{model}-")) / version
@@ -161,13 +165,25 @@ class Registry:
         Raises:
             BundleError: there is no such version, or its manifest is damaged.
         """
-        file = f"{self._root}/models/{model}/{version}/{MANIFEST}"
+        file = f"{self._folder_of(model)}/{_checked_name(version)}/{MANIFEST}"
         try:
-            return msgspec.json.decode(self._fs.cat_file(file), type=Manifest)
+            return parse_manifest(file, self._fs.cat_file(file))
         except FileNotFoundError as error:
             raise BundleError(file, "no such version in the registry") from error
-        except msgspec.MsgspecError as error:
-            raise BundleError(file, f"cannot be understood: {error}") from error
+
+    def _folder_of(self, model: str) -> str:
+        return f"{self._root}/models/{_checked_name(model)}"
+
+    def _verify(self, folder: str, version: str) -> None:
+        """The version's name ends in the beginning of its manifest's digest, which covers all other files."""
+        digest = hashlib.sha256(self._fs.cat_file(f"{folder}/{MANIFEST}")).hexdigest()
+        if not version.endswith(f"-{digest[:8]}"):
+            raise BundleError(
+                f"{folder}/{MANIFEST}",
+                "was changed after it was published; SHA-256 differs",
+                expected=f"{version[-8:]}…",
+                found=digest,
+            )
 
     def _append(self, model: str, number: int, entry: Promotion) -> bool:
         """Creates log entry `number`; False when another writer was faster."""
@@ -190,7 +206,8 @@ class Registry:
             self._fs.pipe_file(path, content)
 
     def _log(self, model: str) -> list[str]:
-        return sorted(self._glob(f"aliases/{model}/[0-9]*.json"))
+        entries = [path for path in self._glob(f"aliases/{_checked_name(model)}/*.json") if Path(path).stem.isdecimal()]
+        return sorted(entries, key=lambda path: int(Path(path).stem))
 
     def _read_promotion(self, path: str) -> Promotion:
         try:
@@ -201,6 +218,17 @@ class Registry:
     def _glob(self, pattern: str) -> list[str]:
         self._fs.invalidate_cache()
         return list(self._fs.glob(f"{self._root}/{pattern}"))
+
+
+def _checked_name(name: str) -> str:
+    """A model or version, which becomes part of a path.
+
+    Raises:
+        BundleError: it could lead out of the registry.
+    """
+    if not _NAME.fullmatch(name):
+        raise BundleError(f"{name!r}", "is no name of a model or version; use letters, digits, '.', '_' and '-'")
+    return name
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

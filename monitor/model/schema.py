@@ -83,10 +83,14 @@ class Schema(BaseModel):
     id: FieldPath | None = None
     key: FieldPath | None = None
     timestamp: Timestamp | None = None
-    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    features: tuple[Feature, ...]
 
     @model_validator(mode="after")
     def _paths_do_not_collide(self) -> Self:
+        if (
+            not self.features
+        ):  # checked here: as a bound of the field it would also count those with a problem as absent
+            raise ValueError("features: at least one is needed")
         seen: set[str] = set()
         for name in self.feature_names:
             if name in seen:

@@ -27,6 +27,8 @@ OFFER_S = 0.5
 IDLE_POLL_S = 0.25
 FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 5.0
+# Of `shutdown_timeout_s`, for the last commit and leaving the group.
+LEAVE_S = 2.5
 
 
 @dataclass
@@ -70,13 +72,16 @@ class Service:
         self._health = health
         self._builder = BatchBuilder(settings.max_rows, settings.max_wait_s, time.monotonic)
         self._stopping = threading.Event()
+        self._stop_asked_at: float | None = None
         self._next_lag_at = 0.0
         self._waiting_since: float | None = None
         self._backoff_s = FIRST_BACKOFF_S
 
     def stop(self) -> None:
-        """Asks the loop to end; safe from a signal handler."""
-        self._stopping.set()
+        """Asks the loop to end; safe from a signal handler. `shutdown_timeout_s` runs from the first time."""
+        if not self._stopping.is_set():
+            self._stop_asked_at = time.monotonic()
+            self._stopping.set()
 
     def run(self) -> None:
         """Turns until `stop`; then finishes what is in flight, commits, and leaves the group.
@@ -238,13 +243,14 @@ class Service:
 
     def _shut_down(self) -> None:
         """Within `shutdown_timeout_s`: deliver what was polled, commit it, leave the group."""
-        deadline = time.monotonic() + self._settings.shutdown_timeout_s
+        asked_at = time.monotonic() if self._stop_asked_at is None else self._stop_asked_at
+        deadline = asked_at + self._settings.shutdown_timeout_s
         self._metrics.ready.set(0)
         if self._worker.failure is None:
             batch = self._builder.close()
             if batch is not None:
                 self._worker.offer(batch, self._settings.shutdown_timeout_s / 2)
-            self._worker.finish(max(0.0, deadline - time.monotonic() - 1.0))
+            self._worker.finish(max(0.0, deadline - time.monotonic() - LEAVE_S))
         self._settle_last()
         self._source.close(max(1.0, deadline - time.monotonic()))
         log.info("service_stopped")

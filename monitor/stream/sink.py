@@ -95,23 +95,25 @@ class Sink:
 
     def replace(self) -> None:
         """A fresh producer, for when the old one cannot be trusted any more; the old one is dropped without waiting."""
-        from kafka.errors import KafkaError
-
-        try:
-            self._producer.close(timeout=0)
-        except KafkaError as error:
-            log.info("producer_not_closed", extra={"error": repr(error)})
+        _end_producer(self._producer, timeout_s=0.0)
         self._producer = self._connect()
         self._partition_counts = {}
 
     def close(self, timeout_s: float) -> None:
-        """Sends what is queued and ends."""
-        from kafka.errors import KafkaError
+        """Sends what is queued, if that takes no longer, and ends."""
+        _end_producer(self._producer, timeout_s)
 
-        try:
-            self._producer.close(timeout=timeout_s)
-        except KafkaError as error:
-            log.warning("producer_not_closed", extra={"error": repr(error)})
+
+def _end_producer(producer: Any, timeout_s: float) -> None:
+    """Closes it for good: `close` alone gives up at the first unsent message and leaves thread and connection behind."""
+    from kafka.errors import KafkaError
+
+    try:
+        producer.close(timeout=timeout_s)
+    except KafkaError as error:
+        log.info("producer_dropped", extra={"error": repr(error)})
+        producer._sender.force_close()  # noqa: SLF001 - there is no public way
+        producer._closed = True  # noqa: SLF001 - or its finaliser tries once more and complains on stderr
 
 
 class DeliveryAbortedError(Exception):

@@ -22,6 +22,9 @@ from monitor.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+# The longest wait for an offset; short, since the loop does not turn meanwhile and tries again.
+LOOKUP_S = 3.0
+
 
 @dataclass(frozen=True)
 class Lag:
@@ -74,6 +77,7 @@ class Source:
         self._last_epoch = 0
         self._joined = False
         self._commit_in_flight: dict[Any, int] | None = None  # epochs of the partitions in it
+        self._commit_failing = False
         with broker_errors(settings, "connecting the consumer"):
             self._consumer = KafkaConsumer(
                 **client_options(settings),
@@ -150,7 +154,7 @@ class Source:
         find = (
             self._consumer.beginning_offsets if self._settings.start_from == "earliest" else self._consumer.end_offsets
         )
-        for partition, offset in find(list(partitions), timeout_ms=int(self._settings.broker_timeout_s * 1000)).items():
+        for partition, offset in find(list(partitions), timeout_ms=int(LOOKUP_S * 1000)).items():
             self._consumer.seek(partition, offset)
             log.info(
                 "partition_begun",
@@ -167,7 +171,7 @@ class Source:
                     f"offset {position} of {partition.topic}/{partition.partition} no longer exists and on_offset_lost is 'fail'",
                 )
             find = self._consumer.beginning_offsets if policy == "earliest" else self._consumer.end_offsets
-            offset = find([partition], timeout_ms=int(self._settings.broker_timeout_s * 1000))[partition]
+            offset = find([partition], timeout_ms=int(LOOKUP_S * 1000))[partition]
             self._consumer.seek(partition, offset)
             self._metrics.skipped.inc(max(0, offset - position))
             log.warning(
@@ -223,12 +227,15 @@ class Source:
             epochs, self._commit_in_flight = self._commit_in_flight or {}, None
             if not isinstance(outcome, Exception):
                 self._metrics.last_commit.set_to_current_time()
+                self._commit_failing = False
                 return
+            first, self._commit_failing = not self._commit_failing, True
             for partition, next_offset in offsets.items():
                 held = self._held.get(partition)
                 if held and held.epoch == epochs.get(partition) and held.settled is None:
                     held.settled = next_offset.offset
-        log.warning("commit_failed", extra={"error": repr(outcome)})
+        if first:  # an outage is one line, not one for each attempt
+            log.warning("commit_failed", extra={"error": repr(outcome)})
 
     def lag(self, timeout_s: float, now_s: float) -> list[Lag]:
         """Lag of every assigned partition.

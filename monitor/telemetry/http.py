@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -20,6 +22,15 @@ REQUEST_TIMEOUT_S = 10.0
 Probe = Callable[[], str | None]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # the default of 5 makes a scrape wait seconds behind a few connections opened at once
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
+        """A client that hangs up is its own affair; the base class would print a traceback past our logs."""
+        log.debug("http_request_failed", extra={"client": str(client_address), "error": repr(sys.exc_info()[1])})
+
+
 class TelemetryServer:
     """Serves the three paths from a daemon thread."""
 
@@ -30,15 +41,12 @@ class TelemetryServer:
             ConfigError: the address cannot be bound.
         """
         try:
-            self._server = ThreadingHTTPServer(
-                (host, port), _handler(registry, {"/healthz": healthy, "/readyz": ready})
-            )
+            self._server = _Server((host, port), _handler(registry, {"/healthz": healthy, "/readyz": ready}))
         except OSError as error:
             raise ConfigError(
                 f"http_host/http_port {host}:{port}",
                 f"cannot listen there: {error.strerror}; choose another http_port (0 takes a free one)",
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="ganwatch-http", daemon=True)
 
     @property

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.detectors.adversarial import AdversarialTraining, Networks
+from training.detectors.efficient_gan import choose_latent_dim
 from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.networks import dense_encoder, dense_generator, joint_discriminator
 from training.sampling import DistinctRowSampler
 from training.trainer import STEPS_PER_CALL
 
 GOAL = 30.0
-N_ROWS, N_FEATURES, LATENT_DIM = 20_000, 121, 32
+N_ROWS, N_FEATURES = 20_000, 121
 NAIVE_STEPS, OUR_STEPS = 20, 500
 
 
@@ -34,9 +35,9 @@ class NaiveLoop:
 
     def __init__(self, networks: Networks, options: EfficientGANOptions, X: NDArray[np.float32]) -> None:
         self._networks, self._X, self._batch_size = networks, X, options.batch_size
-        self._rng = np.random.default_rng(1)
+        self._rng, self._latent_dim = np.random.default_rng(1), networks.generator.input_shape[1]
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        x, z = keras.Input((N_FEATURES,)), keras.Input((LATENT_DIM,))
+        x, z = keras.Input((N_FEATURES,)), keras.Input(networks.generator.input_shape[1:])
         discriminator = keras.Model([x, z], networks.discriminator([x, z])[0])
         discriminator.compile(keras.optimizers.Adam(options.discriminator_learning_rate, beta_1=0.5), loss)
         networks.discriminator.trainable = False
@@ -53,7 +54,7 @@ class NaiveLoop:
         zeros = np.zeros_like(self._ones)
         for _ in range(steps):
             x = self._X[self._rng.integers(len(self._X), size=self._batch_size)]
-            z = self._rng.standard_normal((self._batch_size, LATENT_DIM), dtype=np.float32)
+            z = self._rng.standard_normal((self._batch_size, self._latent_dim), dtype=np.float32)
             encoded = self._networks.encoder.predict(x, verbose=0)
             generated = self._networks.generator.predict(z, verbose=0)
             self._discriminator.train_on_batch([x, encoded], self._ones)
@@ -64,11 +65,11 @@ class NaiveLoop:
 
 def build_networks(options: EfficientGANOptions, seed: int) -> Networks:
     """The networks of the preset, for `N_FEATURES` columns."""
-    rng = np.random.default_rng(seed)
+    rng, latent_dim = np.random.default_rng(seed), options.latent_dim or choose_latent_dim(N_FEATURES)
     return Networks(
-        dense_encoder(N_FEATURES, LATENT_DIM, options.encoder_widths, rng),
-        dense_generator(N_FEATURES, LATENT_DIM, options.generator_widths, rng),
-        joint_discriminator(N_FEATURES, LATENT_DIM, options.discriminator_width, options.dropout, rng),
+        dense_encoder(N_FEATURES, latent_dim, options.encoder_widths, rng),
+        dense_generator(N_FEATURES, latent_dim, options.generator_widths, rng),
+        joint_discriminator(N_FEATURES, latent_dim, options.discriminator_width, options.dropout, rng),
     )
 
 

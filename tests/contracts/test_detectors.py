@@ -83,6 +83,17 @@ def test_unknown_options_are_refused_by_name(kind: type[Detector]) -> None:
         kind.options_type(no_such_option=1)
 
 
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_has_presets_that_survive_the_manifest_of_a_bundle(kind: type[Detector], preset: str) -> None:
+    options = kind.options_type.preset(preset)
+    assert kind.options_type(**options.model_dump(mode="json")) == options
+
+
+def test_an_unknown_preset_is_refused(kind: type[Detector]) -> None:
+    with pytest.raises(ConfigError, match="papper"):
+        kind.options_type.preset("papper")
+
+
 def test_scores_are_finite_float32_one_a_row(trained: Trained) -> None:
     scores = trained.score(trained.X)
     assert scores.dtype == np.float32

@@ -111,6 +111,13 @@ def test_without_a_tail_p_values_end_at_one_in_n_plus_one() -> None:
     assert p(FIVE, 1e30, 0.9) == 1 / 10
 
 
+@pytest.mark.parametrize("shape", [-0.3, 0.0, 0.3])
+@pytest.mark.parametrize("raw_score", [np.inf, np.nan])
+def test_an_overflow_of_the_network_counts_as_infinitely_anomalous(raw_score: float, shape: float) -> None:
+    assert p(Calibration(SCORES, Tail(start=7.0, rate=2 / 9, shape=shape, scale=3.0)), raw_score, 0.9) == 1e-12
+    assert p(FIVE, raw_score, 0.9) == 1 / 10
+
+
 def test_a_tail_of_shape_nought_is_exponential() -> None:
     tail = Tail(start=1.0, rate=0.1, shape=0.0, scale=2.0)
     np.testing.assert_allclose(tail.survival(np.array([1.0, 3.0, 5.0])), 0.1 * np.exp([0, -1, -2]))

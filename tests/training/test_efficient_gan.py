@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-
-from typing import get_args
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -33,8 +32,10 @@ def make_correlated_rows(n: int, rng: np.random.Generator) -> np.ndarray:
         hidden[:, 0] ** 2,
         np.sin(3 * hidden[:, 1]),
     ]
-    X = np.stack(columns, axis=1)
-    return ((X - X.mean(0)) / X.std(0)).astype(np.float32)
+    X = np.column_stack(columns).astype(np.float32)
+    X -= X.mean(axis=0)
+    X /= X.std(axis=0)
+    return X
 
 
 def break_relations(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -121,8 +122,9 @@ class TestScore:
 
 class TestOptions:
     def test_that_are_out_of_range_are_refused_all_at_once_and_by_name(self) -> None:
+        wrong: dict[str, Any] = {"weight": 1.5, "batch_size": 0, "loss": "huber", "widht": 3}
         with pytest.raises(ConfigError) as error:
-            EfficientGANOptions(**{"weight": 1.5, "batch_size": 0, "loss": "huber", "widht": 3})
+            EfficientGANOptions(**wrong)
         text = str(error.value)
         assert [name in text for name in ("weight", "batch_size", "loss", "widht")] == [True] * 4
 

@@ -43,8 +43,9 @@ def joint_discriminator(
     """
     x = keras.Input((n_features,), name="x")
     z = keras.Input((latent_dim,), name="z")
-    branches = [_dropped(_leaky(_dense(width, rng)(branch)), dropout, rng) for branch in (x, z)]
-    joined = keras.layers.Concatenate()(branches)
+    # Activation and dropout act on each unit alone: after the concatenation they do the same in half the operations.
+    joined = keras.layers.Concatenate()([_dense(width, rng)(branch) for branch in (x, z)])
+    joined = _dropped(_leaky(joined), dropout, rng)
     features = _dropped(_leaky(_dense(width, rng)(joined)), dropout, rng)
     return keras.Model([x, z], [_dense(1, rng)(features), features], name="discriminator")
 

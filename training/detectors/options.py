@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -34,3 +34,12 @@ class DetectorOptions(BaseModel):
         except ValidationError as error:
             problems = [describe_problem(problem) for problem in error.errors()]
             raise ConfigError("detector options", problems) from error
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The options of the preset `default` or `paper`, with some changed.
+
+        Raises:
+            ConfigError: an unknown preset or option, or a value out of range.
+        """
+        raise NotImplementedError

@@ -1,0 +1,158 @@
+"""The feature schema: what a features.toml may say, and what changes the fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from monitor.errors import ConfigError
+from monitor.model.schema import Schema
+from tests import machines
+
+Change = Callable[[dict[str, Any]], object]
+AMOUNT = {"name": "amount", "kind": "numeric"}
+
+
+def schema_of(*features: dict[str, Any], **other: Any) -> Schema:
+    return Schema.from_mapping({"name": "s", "features": list(features), **other}, "features.toml")
+
+
+def problems_of(*features: dict[str, Any], **other: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        schema_of(*features, **other)
+    assert caught.value.where == "features.toml"
+    return caught.value.problems
+
+
+def changed(change: Change) -> Schema:
+    mapping = machines.SCHEMA.model_dump(mode="json")
+    change(mapping)
+    return Schema.from_mapping(mapping, "tests")
+
+
+def test_the_toml_form_of_a_schema_is_read(machines_folder: Path) -> None:
+    schema = Schema.load(machines_folder / "features.toml")
+    assert schema == machines.SCHEMA
+    assert schema.feature_names[1] == "motor.current_a"
+    assert schema.of_kind("numeric") == ("load", "motor.current_a", "motor.temperature_c", "pieces")
+    assert [feature.missing for feature in schema.features] == ["impute"] * 3 + ["reject"] + ["impute"] * 2
+
+
+def test_a_schema_survives_its_own_dump() -> None:
+    assert Schema.from_mapping(machines.SCHEMA.model_dump(mode="json"), "tests") == machines.SCHEMA
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["features"][0].update(name="Load"),
+        lambda s: s["features"][0].update(kind="categorical"),
+        lambda s: s["features"][0].update(missing="reject"),
+        lambda s: s["features"].reverse(),
+        lambda s: s["features"].pop(),
+        lambda s: s["features"].append({"name": "new", "kind": "boolean"}),
+    ],
+)
+def test_whatever_changes_a_score_changes_the_fingerprint(change: Change) -> None:
+    assert changed(change).fingerprint != machines.SCHEMA.fingerprint
+
+
+def test_bookkeeping_does_not_change_the_fingerprint() -> None:
+    other = changed(lambda s: s.update(name="other", id=None, key="x", timestamp=None))
+    assert other.fingerprint == machines.SCHEMA.fingerprint
+    assert schema_of(AMOUNT).fingerprint == schema_of(AMOUNT | {"missing": "impute"}).fingerprint
+
+
+def test_the_fingerprint_is_the_same_in_every_version_of_ganwatch() -> None:
+    canonical = b'[{"kind":"numeric","missing":"impute","name":"amount"}]'
+    assert schema_of(AMOUNT).fingerprint == hashlib.sha256(canonical).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "a.b", "a.b.c", "größe", "日本", "a b", "a-b", "$x", "0", "😀", "x'y", "class", "a  b.c d", "[0]", "a`"],
+)
+def test_a_field_may_bear_any_name_without_blanks_around_its_parts(name: str) -> None:
+    assert schema_of({"name": name, "kind": "numeric"}).feature_names == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "a.", ".a", "a..b", " a", "a ", "a. b", 'a"b', "a\\b", "a\nb", "\x00", "a\x1fb", 7, None]
+)
+def test_a_name_that_is_no_path_is_refused(name: object) -> None:
+    assert problems_of({"name": name, "kind": "numeric"})[0].startswith("features.0.name: ")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".a", "-a", "a b", "x" * 101])
+def test_a_schema_s_name_can_be_a_folder(name: str) -> None:
+    assert problems_of(AMOUNT, name=name)[0].startswith("name: ")
+
+
+def test_features_that_collide_are_refused() -> None:
+    assert problems_of(AMOUNT, AMOUNT) == ("feature 'amount' is listed twice",)
+    inner = {"name": "card.country.code", "kind": "categorical"}
+    for outer in ("card", "card.country"):
+        assert problems_of(inner, {"name": outer, "kind": "numeric"}) == (
+            f"feature 'card.country.code' lies inside feature {outer!r}; keep one of them",
+        )
+
+
+def test_names_that_only_begin_alike_do_not_collide() -> None:
+    assert len(schema_of({"name": "card", "kind": "numeric"}, {"name": "card2.x", "kind": "numeric"}).features) == 2
+
+
+def test_all_problems_are_reported_at_once_with_their_places() -> None:
+    found = problems_of(
+        {"name": "a", "kind": "number"}, {"name": "b", "kind": "numeric", "mising": "reject"}, colour="red"
+    )
+    assert found == (
+        "features.0.kind: Input should be 'numeric', 'categorical' or 'boolean', got 'number'",
+        "unknown key 'features.1.mising'",
+        "unknown key 'colour'",
+    )
+
+
+def test_a_schema_without_features_is_refused() -> None:
+    assert problems_of() == ("features: at least one is needed",)
+
+
+@pytest.mark.parametrize("mapping", [None, [], 7, "text", {"name": "s"}])
+def test_what_is_no_schema_at_all_is_refused(mapping: object) -> None:
+    with pytest.raises(ConfigError):
+        Schema.from_mapping(mapping, "features.toml")
+
+
+def test_a_timestamp_has_a_known_zone_and_format() -> None:
+    known = schema_of(AMOUNT, timestamp={"field": "at", "format": "epoch_ms", "timezone": "Europe/Berlin"})
+    assert known.timestamp is not None
+    assert known.timestamp.timezone == "Europe/Berlin"
+    assert problems_of(AMOUNT, timestamp={"field": "at", "timezone": "Mars/Olympus"}) == (
+        "timestamp.timezone: unknown time zone 'Mars/Olympus'; use an IANA name such as 'Europe/Berlin'",
+    )
+    assert problems_of(AMOUNT, timestamp={"field": "at", "format": "rfc822"})[0].startswith("timestamp.format: ")
+
+
+@pytest.mark.parametrize("timezone", ["", "../../etc/passwd", "/etc/localtime", "\x00", "x" * 300])
+def test_a_zone_is_no_way_to_other_files(timezone: str) -> None:
+    assert "unknown time zone" in problems_of(AMOUNT, timestamp={"field": "at", "timezone": timezone})[0]
+
+
+def test_a_missing_schema_is_answered_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"features\.toml: no such file; `ganwatch init --from FILE` writes one"):
+        Schema.load(tmp_path / "features.toml")
+
+
+def test_a_schema_that_is_no_toml_is_named_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "features.toml").write_text('name = "x"\n\nfeatures == []\n')
+    with pytest.raises(ConfigError, match=r"features\.toml: is not TOML: .*line 3"):
+        Schema.load(tmp_path / "features.toml")
+
+
+def test_a_schema_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        schema_of(AMOUNT).name = "other"

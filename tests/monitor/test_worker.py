@@ -1,0 +1,216 @@
+"""The worker: a batch is acknowledged after its messages are, in order, one on the way while the next is judged."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from monitor.errors import ConfigError
+from monitor.stream.batches import MicroBatch
+from monitor.stream.pipeline import Judged
+from monitor.stream.sink import DeliveryAbortedError, Message
+from monitor.stream.worker import OnTheWay, Worker
+from tests.monitor.records import batch_of, segment
+
+TIMEOUT_S = 10.0
+
+
+@dataclass
+class World:
+    """Judges and delivers by writing down what happens; a batch bears the number of its first offset.
+
+    Attributes:
+        events: what happened, in order.
+        broken: batches that cannot be judged, with the error.
+        held: delivery waits for this before the broker answers.
+    """
+
+    events: list[str] = field(default_factory=list)
+    broken: dict[int, Exception] = field(default_factory=dict)
+    held: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.held.set()
+
+    def judge(self, batch: MicroBatch) -> Judged:
+        number = batch.records[0].offset
+        self.events.append(f"judge {number}")
+        if number in self.broken:
+            raise self.broken[number]
+        message = Message("alerts", None, str(number).encode(), lane=0)
+        return Judged(batch, [message], np.zeros(1), 1, Counter(), {}, np.zeros(1, dtype=np.int64), {})
+
+    def send(self, messages: Sequence[Message]) -> OnTheWay:
+        number = messages[0].value.decode()
+        self.events.append(f"send {number}")
+        return Sent(self, number)
+
+
+@dataclass
+class Sent:
+    world: World
+    number: str
+
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> None:
+        while not self.world.held.wait(0.005):
+            on_waiting("alerts", True)
+            if abort.is_set():
+                raise DeliveryAbortedError
+        self.world.events.append(f"acknowledged {self.number}")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def worker_of(world: World, queue_batches: int = 2, waits: list[tuple[str, bool]] | None = None) -> Worker:
+    report = (lambda topic, waiting: waits.append((topic, waiting))) if waits is not None else (lambda *_: None)
+    return Worker(judge=world, send=world.send, queue_batches=queue_batches, on_waiting=report)
+
+
+def numbered(number: int) -> MicroBatch:
+    return batch_of(segment([b"{}"], first=number))
+
+
+def acknowledged(worker: Worker) -> list[int]:
+    """Numbers of the batches that may be committed, in the order in which the worker gave them back."""
+    numbers = []
+    while True:
+        try:
+            numbers.append(worker.acknowledged.get_nowait().judged.batch.records[0].offset)
+        except queue.Empty:
+            return numbers
+
+
+def test_one_batch_is_on_the_way_while_the_next_is_judged(world: World) -> None:
+    worker = worker_of(world, queue_batches=3)
+    for number in (1, 2, 3):
+        assert worker.offer(numbered(number), 0)
+    for _ in range(4):
+        assert worker.turn()
+    assert world.events == [
+        "judge 1", "send 1", "judge 2", "acknowledged 1", "send 2", "judge 3", "acknowledged 2", "send 3", "acknowledged 3",
+    ]  # fmt: skip
+    assert acknowledged(worker) == [1, 2, 3]
+
+
+def test_a_batch_is_given_back_only_after_its_own_messages_are_acknowledged(world: World) -> None:
+    worker = worker_of(world)
+    worker.offer(numbered(1), 0)
+    worker.turn()
+    assert acknowledged(worker) == []
+    worker.offer(numbered(2), 0)
+    worker.turn()
+    assert acknowledged(worker) == [1]
+    worker.turn()
+    assert acknowledged(worker) == [2]
+
+
+def test_what_was_sent_is_completed_when_the_next_batch_cannot_be_judged(world: World) -> None:
+    world.broken[2] = ConfigError("topic", "too many bad records")
+    worker = worker_of(world)
+    for number in (1, 2):
+        worker.offer(numbered(number), 0)
+    worker.turn()
+    with pytest.raises(ConfigError):
+        worker.turn()
+    assert world.events[-1] == "acknowledged 1"
+    assert acknowledged(worker) == [1]
+
+
+def test_a_failure_ends_the_thread_and_is_kept(world: World) -> None:
+    error = world.broken[2] = ConfigError("topic", "too many bad records")
+    worker = worker_of(world, queue_batches=3)
+    for number in (1, 2, 3):
+        worker.offer(numbered(number), 0)
+    worker.start()
+    worker.finish(TIMEOUT_S)
+    assert worker.failure is error
+    assert acknowledged(worker) == [1]
+    assert "judge 3" not in world.events
+
+
+def test_an_error_of_our_own_code_is_kept_too_and_commits_nothing_of_its_batch(world: World) -> None:
+    world.broken[1] = ZeroDivisionError("a bug")
+    worker = worker_of(world)
+    worker.offer(numbered(1), 0)
+    worker.start()
+    worker.finish(TIMEOUT_S)
+    assert isinstance(worker.failure, ZeroDivisionError)
+    assert acknowledged(worker) == []
+
+
+def test_finishing_completes_all_that_was_queued(world: World) -> None:
+    worker = worker_of(world, queue_batches=4)
+    worker.start()
+    for number in range(50):
+        assert worker.offer(numbered(number), TIMEOUT_S)
+    worker.finish(TIMEOUT_S)
+    assert worker.failure is None
+    assert acknowledged(worker) == list(range(50))
+    assert [event for event in world.events if event.startswith("send")] == [f"send {number}" for number in range(50)]
+
+
+def test_what_the_broker_does_not_acknowledge_in_time_stays_uncommitted(world: World) -> None:
+    waits: list[tuple[str, bool]] = []
+    worker = worker_of(world, waits=waits)
+    worker.start()
+    worker.offer(numbered(1), 0)
+    while "send 1" not in world.events:
+        pass
+    world.held.clear()
+    for number in (2, 3):
+        worker.offer(numbered(number), TIMEOUT_S)
+    worker.finish(0.2)
+    assert acknowledged(worker) in ([], [1])
+    assert not worker._thread.is_alive()
+    assert worker.failure is None
+    assert ("alerts", True) in waits
+
+
+def test_a_full_queue_refuses_another_batch_and_says_so(world: World) -> None:
+    worker = worker_of(world, queue_batches=2)
+    assert worker.offer(numbered(1), 0)
+    assert not worker.full
+    assert worker.offer(numbered(2), 0)
+    assert worker.full
+    assert not worker.offer(numbered(3), 0.01)
+    worker.turn()
+    assert worker.offer(numbered(3), 0)
+
+
+def test_finishing_ends_within_its_time_although_the_queue_is_full_and_stuck(world: World) -> None:
+    world.held.clear()
+    worker = worker_of(world, queue_batches=1)
+    worker.start()
+    for number in range(4):
+        worker.offer(numbered(number), 0.1)
+    worker.finish(0.2)
+    assert not worker._thread.is_alive()
+    assert acknowledged(worker) == []
+
+
+def test_a_turn_after_the_end_was_asked_completes_and_says_so(world: World) -> None:
+    worker = worker_of(world)
+    worker.offer(numbered(1), 0)
+    worker.turn()
+    worker._inbox.put(None)
+    assert worker.turn() is False
+    assert acknowledged(worker) == [1]
+
+
+def test_the_time_spent_waiting_for_the_broker_is_measured(world: World) -> None:
+    worker = worker_of(world)
+    worker.offer(numbered(1), 0)
+    worker.turn()
+    world.held.clear()
+    threading.Timer(0.1, world.held.set).start()
+    worker.turn()
+    assert 0.05 <= worker.acknowledged.get_nowait().publish_s < TIMEOUT_S
