@@ -120,24 +120,33 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """
         X = np.zeros((frame.height, self.n_columns), dtype=np.float32)
         missing = np.zeros((frame.height, len(self.columns)), dtype=np.bool_)
+        for place, n_null in enumerate(frame.select(self.feature_names).null_count().row(0)):
+            if n_null:
+                missing[:, place] = frame.get_column(self.feature_names[place]).is_null().to_numpy()
         self._fill_numeric(frame, X, missing)
-        for place, column in enumerate(self.columns):
-            start = self.starts[place]
-            if isinstance(column, CategoricalColumn):
-                values = frame.get_column(column.feature)
-                missing[:, place] = values.is_null().to_numpy()
-                X[np.arange(frame.height), start + self._codes(values, column)] = 1.0
-            elif isinstance(column, BooleanColumn):
-                values = frame.get_column(column.feature)
-                missing[:, place] = values.is_null().to_numpy()
-                X[:, start] = values.fill_null(column.typical).to_numpy()
+        self._fill_others(frame, X)
         return Transformed(X, missing if missing.any() else None)
 
-    @staticmethod
-    def _codes(values: pl.Series, column: CategoricalColumn) -> NDArray[np.intp]:
-        """Position of each value among the levels; unknown and missing ones get the last level."""
-        codes = values.cast(pl.Enum(column.values), strict=False).to_physical()
-        return codes.cast(pl.Int64).fill_null(len(column.values)).to_numpy().astype(np.intp, copy=False)
+    def _fill_others(self, frame: pl.DataFrame, X: NDArray[np.float32]) -> None:
+        """One-hot levels and booleans; one native call computes them all, since each call may wait for another thread."""
+        if not self._expressions:
+            return
+        rows = np.arange(frame.height)
+        for place, values in zip(self._other_places, frame.select(self._expressions).iter_columns(), strict=True):
+            start = self.starts[place]
+            if isinstance(self.columns[place], CategoricalColumn):
+                X[rows, start + values.to_numpy()] = 1.0
+            else:
+                X[:, start] = values.to_numpy()
+
+    @cached_property
+    def _other_places(self) -> list[int]:
+        return [place for place, column in enumerate(self.columns) if not isinstance(column, NumericColumn)]
+
+    @cached_property
+    def _expressions(self) -> list[pl.Expr]:
+        """Level of each category (the last one for unknown or missing values), 0 or 1 of each boolean: Int64 columns."""
+        return [_expression(column) for column in self.columns if not isinstance(column, NumericColumn)]
 
     def _fill_numeric(self, frame: pl.DataFrame, X: NDArray[np.float32], missing: NDArray[np.bool_]) -> None:
         numeric = self._numeric
@@ -206,6 +215,14 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             msgspec.DecodeError: it is not what `to_json` writes.
         """
         return msgspec.json.decode(content, type=cls)
+
+
+def _expression(column: CategoricalColumn | BooleanColumn) -> pl.Expr:
+    values = pl.col(column.feature)
+    if isinstance(column, CategoricalColumn):
+        levels = values.cast(pl.Enum(column.values), strict=False).to_physical()
+        return levels.cast(pl.Int64).fill_null(len(column.values))
+    return values.fill_null(column.typical).cast(pl.Int64)
 
 
 def _bounded(values: NDArray[np.float64], clip: float | None) -> NDArray[np.float64]:

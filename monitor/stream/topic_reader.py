@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate, pairwise
 from typing import Any
 
 from monitor.errors import BrokerError
@@ -83,10 +84,16 @@ def _spans(consumer: Any, partitions: list[Any], window: TimeRange, last: int) -
         starts |= _offsets_at(consumer, partitions, window.start, ends)
     if window.end is not None:
         ends |= _offsets_at(consumer, partitions, window.end, ends)
-    sizes = {partition: max(0, ends[partition] - starts[partition]) for partition in partitions}
-    total = sum(sizes.values())
-    share = min(1.0, last / total) if total else 0.0
-    return {p: (ends[p] - int(sizes[p] * share), ends[p]) for p in partitions if int(sizes[p] * share)}
+    shares = _share_out(last, [max(0, ends[partition] - starts[partition]) for partition in partitions])
+    return {p: (ends[p] - share, ends[p]) for p, share in zip(partitions, shares, strict=True) if share}
+
+
+def _share_out(last: int, sizes: list[int]) -> list[int]:
+    """Integers in proportion to `sizes` and no larger, whose sum is `last`, or that of `sizes` where it is less."""
+    total = sum(sizes)
+    wanted = min(last, total)
+    bounds = [wanted * until // total for until in accumulate(sizes)] if total else [0] * len(sizes)
+    return [end - start for start, end in pairwise([0, *bounds])]
 
 
 def _offsets_at(consumer: Any, partitions: list[Any], moment: datetime, ends: dict[Any, int]) -> dict[Any, int]:

@@ -49,22 +49,26 @@ def test_the_schema_of_a_topic_is_that_of_its_valid_records(kafka: Kafka, tmp_pa
 
 def test_only_the_last_records_are_looked_at(kafka: Kafka, tmp_path: Path) -> None:
     topic = kafka.new_topic("readings")
-    old = [b'{"old_field": %d}' % number for number in range(100)]
-    new = [b'{"new_field": %d.5}' % number for number in range(100)]
+    old = [b'{"old_field": %d.5}' % (number % 7) for number in range(100)]
+    new = [b'{"new_field": %d.5}' % (number % 7) for number in range(100)]
     publish(kafka.bootstrap, topic, [*old, *new])
     done = init(tmp_path, "--from", topic, "--records", "100", "--bootstrap-servers", kafka.bootstrap)
     assert done.returncode == 0, done.stderr
     assert Schema.load(tmp_path / "features.toml").feature_names == ("new_field",)
 
 
-@pytest.mark.parametrize("values", [[], [b"not json"] * 5])
-def test_a_topic_without_a_valid_record_is_one_clear_line(kafka: Kafka, tmp_path: Path, values: list[bytes]) -> None:
+@pytest.mark.parametrize(
+    ("values", "complaint"), [([], "there are no rows"), ([b"not json"] * 5, "none of 5 records is a JSON object")]
+)
+def test_a_topic_without_a_valid_record_is_one_clear_line(
+    kafka: Kafka, tmp_path: Path, values: list[bytes], complaint: str
+) -> None:
     topic = kafka.new_topic("readings")
     publish(kafka.bootstrap, topic, values)
     done = init(tmp_path, "--from", topic, "--bootstrap-servers", kafka.bootstrap)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
-    assert topic in done.stderr
+    assert complaint in done.stderr
     assert not (tmp_path / "features.toml").exists()
 
 

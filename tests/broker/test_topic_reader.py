@@ -10,7 +10,6 @@ from monitor.errors import BrokerError
 from monitor.settings import Settings
 from monitor.stream.topic_reader import TimeRange, read_topic
 from tests.conftest import Kafka
-from tests.kafka_broker import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -125,9 +124,3 @@ def test_records_that_were_deleted_are_not_waited_for(kafka: Kafka, settings: Se
 def test_a_missing_topic_is_named(settings: Settings) -> None:
     with pytest.raises(BrokerError, match=r"no topic 'absent'"):
         read_topic("absent", settings, last=10)
-
-
-def test_a_missing_broker_is_named() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    with pytest.raises(BrokerError, match=f"reading topic 'history': no connection .*{address} cannot be reached"):
-        read_topic("history", Settings(bootstrap_servers=address, broker_timeout_s=1), last=10)
