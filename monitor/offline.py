@@ -79,13 +79,30 @@ def row_tie_breakers(bundle: Bundle, frame: pl.DataFrame) -> NDArray[np.float64]
     if not set(PLACE) <= set(frame.columns):
         return tie_breakers(bundle.sha256, "", 0, np.arange(frame.height, dtype=np.int64))
     breakers = np.zeros(frame.height)
-    placed = frame.select(*PLACE).with_row_index("row")
-    for (topic, partition), rows in placed.group_by(["topic", "partition"]):
-        offsets = rows.get_column("offset").cast(pl.Int64).to_numpy()
+    for (topic, partition), rows in _places(frame).with_row_index("row").group_by(["topic", "partition"]):
+        offsets = rows.get_column("offset").to_numpy()
         breakers[rows.get_column("row").to_numpy()] = tie_breakers(
             bundle.sha256, str(topic), int(str(partition)), offsets
         )
     return breakers
+
+
+def _places(frame: pl.DataFrame) -> pl.DataFrame:
+    """Where each record stands in Kafka: topic (String), partition and offset (Int64).
+
+    Raises:
+        ConfigError: a value is missing or no whole number.
+    """
+    kinds = zip(PLACE, (pl.String, pl.Int64, pl.Int64), strict=True)
+    places = frame.select(pl.col(name).cast(kind, strict=False) for name, kind in kinds)
+    broken = places.select(pl.any_horizontal(pl.all().is_null())).to_series()
+    if broken.any():
+        row = broken.arg_max() or 0
+        raise ConfigError(
+            "columns topic, partition, offset",
+            f"row {row + 1} holds {frame.select(*PLACE).row(row)}, which is no place in Kafka; fill in all three or leave one out",
+        )
+    return places
 
 
 def _scores_frame(whole: pl.DataFrame, parts: Sequence[Detections], threshold: float) -> pl.DataFrame:
@@ -118,7 +135,7 @@ def print_scores(scores: FileScores, *, out: Path | None, as_json: bool) -> None
     if as_json:
         print(msgspec.json.encode(_summary(scores)).decode())
         return
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)  # values are shown as they are
     flagged = int(scores.frame.get_column("flagged").sum())
     console.print(
         f"{scores.file}: {scores.frame.height} rows, {flagged} flagged ({flagged / scores.frame.height:.3%}) "
@@ -180,4 +197,4 @@ def write_scores(frame: pl.DataFrame, out: Path) -> None:
     try:
         writers[out.suffix](out)
     except OSError as error:
-        raise ConfigError(f"--out {out}", f"cannot be written: {error.strerror}") from error
+        raise ConfigError(f"--out {out}", f"cannot be written: {error.strerror or error}") from error

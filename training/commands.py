@@ -74,7 +74,6 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_rows: Annotated[int, typer.Option(help="The last so many rows are used.", min=20)] = 1_000_000,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all.", min=0)] = 0,
     config: ConfigOption = None,
     bootstrap_servers: BrokersOption = None,
     json_output: JsonOption = False,
@@ -110,7 +109,7 @@ def train(
     with console.status("loading TensorFlow"), native_stderr_held():
         from training.train import TrainingPlan, find_devices, train_model
 
-        find_devices(threads)
+        find_devices()
     plan = TrainingPlan(
         detector,
         preset,

@@ -154,7 +154,7 @@ def _train(options: DemoOptions, schema: Schema, settings: Settings, console: Co
     with console.status("loading TensorFlow"), native_stderr_held():
         from training.train import TrainingPlan, find_devices, train_model
 
-        find_devices(threads=0)
+        find_devices()
     folder = options.workdir
     history = read_history(str(folder / "train.jsonl"), schema, settings, max_rows=_MOST_TRAIN_ROWS)
     plan = TrainingPlan(options={"steps": options.steps}, seed=options.seed)

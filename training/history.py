@@ -23,7 +23,7 @@ from monitor.model.tables import read_features, read_sample
 from monitor.settings import Settings
 from monitor.stream.topic_reader import TimeRange, read_topic
 
-NORMAL_LABELS = frozenset({"0", "0.0", "false", "normal", "normal.", "no", "inlier", "benign"})
+NORMAL_LABELS = frozenset({"0", "false", "normal", "normal.", "no", "inlier", "benign"})
 _ALL_ROWS = 2**62
 _RANGE = re.compile(r"^(?P<topic>[A-Za-z0-9._-]{1,249})(@(?P<start>.*?)\.\.(?P<end>.*))?$")
 
@@ -137,10 +137,16 @@ def parse_labels(values: pl.Series, anomaly: Sequence[str] = ()) -> NDArray[np.b
         values: the label column.
         anomaly: the labels that mean anomaly; without any, all that are not 0, false, or a word for normal.
     """
-    texts = values.cast(pl.String).fill_null("0").str.strip_chars().str.to_lowercase()
+    present = values.fill_nan(None) if values.dtype.is_float() else values
+    texts = _label_words(present.cast(pl.String).fill_null("0"))
     if anomaly:
-        return texts.is_in([word.strip().lower() for word in anomaly]).to_numpy()
+        return texts.is_in(_label_words(pl.Series(anomaly, dtype=pl.String)).to_list()).to_numpy()
     return (~texts.is_in(sorted(NORMAL_LABELS))).to_numpy()
+
+
+def _label_words(texts: pl.Series) -> pl.Series:
+    """In one spelling, whatever the case, the blanks around and the type of the column: 1, 1.0 and " 1 " are "1"."""
+    return texts.str.strip_chars().str.to_lowercase().str.replace(r"^(-?[0-9]+)\.0$", "$1")
 
 
 def parse_times(values: pl.Series, timestamp: Timestamp, where: str) -> NDArray[np.float64]:
@@ -152,8 +158,9 @@ def parse_times(values: pl.Series, timestamp: Timestamp, where: str) -> NDArray[
     if timestamp.format != "iso8601":
         unit = 1.0 if timestamp.format == "epoch_s" else 1000.0
         seconds = values.cast(pl.Float64, strict=False) / unit
-        if seconds.is_null().any():
-            row = int(seconds.is_null().arg_max() or 0)
+        broken = ~seconds.is_finite().fill_null(False)
+        if broken.any():
+            row = int(broken.arg_max() or 0)
             raise ConfigError(
                 where,
                 f"column {timestamp.field!r}, row {row + 1}: {values[row]!r} is not a number of {timestamp.format}",

@@ -54,7 +54,9 @@ def _fit_numeric(values: np.ndarray, name: str, scaling: Scaling) -> NumericColu
         return NumericColumn(feature=name, typical=typical, log=False, mean=0.0, sd=1.0)
     log = scaling == "log_zscore" and float(values.min()) >= 0 and float(values.max()) > LOG_ABOVE
     scaled = np.log1p(values) if log else values
-    mean, sd = float(scaled.mean()), float(scaled.std())
+    # In units of the largest value, whose square may be beyond float64.
+    unit = float(np.abs(scaled).max()) or 1.0
+    mean, sd = float((scaled / unit).mean()) * unit, float((scaled / unit).std()) * unit
     # Rounding leaves a constant column with a tiny sd; dividing by it would blow up the first different value.
-    constant = sd <= 1e-12 * max(1.0, abs(mean))
+    constant = sd <= 1e-12 * unit
     return NumericColumn(feature=name, typical=typical, log=log, mean=mean, sd=1.0 if constant else sd)

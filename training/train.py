@@ -27,17 +27,19 @@ from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
 from training.calibrate import fit_calibration
-from training.detectors import DETECTORS
+from training.detectors import find_detector
 from training.export import export_scorer, verify_export
 from training.history import History, describe_window
 from training.preprocessing import fit_preprocessor
-from training.trainer import LabelledRows, Progress, TrainingHistory
+from training.trainer import LabelledRows, Progress, TrainingHistory, use_one_thread_an_operation
 
 CALIBRATION_SHARE = 0.3
 VALIDATION_SHARE = 0.2
 MOST_CALIBRATION_ROWS = 200_000
 LEAST_ROWS = 20
 GOLDEN_ROWS = 32
+# Evaluations without improvement before a training with labels ends; there are about fifty in all.
+LABELLED_PATIENCE = 10
 VERIFIED_ROWS = 256
 _SCORED_AT_ONCE = 4096
 
@@ -122,8 +124,10 @@ def train_model(
     """
     started = time.monotonic()
     split = split_rows(history, np.random.default_rng(plan.seed))
-    detector_type = detector_of(plan.detector)
+    detector_type = find_detector(plan.detector)
     options = detector_type.options_type.preset(plan.preset, **plan.options)
+    if len(split.validate) and options.early_stop_num is None:
+        options = options.model_copy(update={"early_stop_num": LABELLED_PATIENCE})
     train_frame = history.frame[split.train]
     preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
     X = preprocessor.transform(train_frame).X
@@ -170,17 +174,6 @@ def train_model(
             name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height
         ),
     )
-
-
-def detector_of(name: str) -> Any:
-    """The detector class of a name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in DETECTORS:
-        raise ConfigError("--detector", f"no detector {name!r}; there is {', '.join(sorted(DETECTORS))}")
-    return DETECTORS[name]
 
 
 def split_rows(history: History, rng: np.random.Generator) -> Split:
@@ -309,9 +302,7 @@ def _constant_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> tuple
     return tuple(constant)
 
 
-def find_devices(threads: int) -> None:
-    """Lets TensorFlow look for its devices, with so many CPU threads (0: all); before its first use only."""
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+def find_devices() -> None:
+    """Lets TensorFlow look for its devices; before its first use only."""
+    use_one_thread_an_operation()
     tf.config.list_logical_devices()

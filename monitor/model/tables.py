@@ -128,7 +128,8 @@ def _read_parquet_features(path: Path, schema: Schema, extras: tuple[str, ...]) 
 
 def _parquet_columns(path: Path) -> list[str]:
     try:
-        return list(pl.read_parquet_schema(path))
+        with path.open("rb") as file:  # given the path, polars would take [ and * in it for patterns
+            return list(pl.read_parquet_schema(file))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ConfigError(str(path), f"is not a sound Parquet file: {_first_line(error)}; write it again") from error
 

@@ -33,6 +33,7 @@ from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.options import Scaling
 from training.preprocessing import fit_preprocessor
 from training.sampling import distinct_rows
+from training.trainer import use_one_thread_an_operation
 
 GOAL = 0.980
 ANOMALY_SHARE = 0.2
@@ -159,6 +160,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("--data or GANWATCH_DATA must name the folder that holds kdd99/")
+    use_one_thread_an_operation()
     changes = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     options = EfficientGANOptions.preset(arguments.preset, **changes)
     protocol = load_protocol(arguments.data, options.scaling)

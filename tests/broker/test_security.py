@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.broker
 
 PASSWORD = "planted-sasl-secret-7Qx"  # noqa: S105 - of the test's own broker
 KEY_PASSWORD = "planted-key-secret-3Zp"  # noqa: S105 - of the test's own key
-TIMEOUT_S = 2
+TIMEOUT_S = 1.5
 # What may come on top of broker_timeout_s: starting Python, loading the model, finding out why nobody answers.
 SLACK_S = 8
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -108,8 +108,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 def stream(secured: Secured, machines_folder: Path) -> Stream:
     """A stream on the secured broker."""
     kafka = Kafka(secured.broker.bootstrap)
-    names = [kafka.new_topic(stem) for stem in ("features", "alerts", "dead-letters")]
-    return Stream(kafka, machines_folder, *names, group=f"group-{uuid.uuid4().hex[:8]}")
+    features, alerts, dead_letters = (kafka.new_topic(stem) for stem in ("features", "alerts", "dead-letters"))
+    return Stream(kafka, machines_folder, features, alerts, dead_letters, f"group-{uuid.uuid4().hex[:8]}")
 
 
 def refusal(daemon: Daemon) -> tuple[int, str]:
@@ -130,7 +130,11 @@ CONNECTIONS = ["tls", "mutual", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "clea
 
 
 def connection(secured: Secured, name: str) -> Mapping[str, object]:
-    ways = {"tls": secured.tls, "mutual": secured.mutual, "clear": secured.sasl_without_tls}
+    ways: dict[str, Callable[[], Mapping[str, object]]] = {
+        "tls": secured.tls,
+        "mutual": secured.mutual,
+        "clear": secured.sasl_without_tls,
+    }
     return ways[name]() if name in ways else secured.sasl(name)
 
 
@@ -149,7 +153,7 @@ def test_records_come_in_and_alerts_go_out_over_a_secured_connection(
     assert_no_secret(scrape)
 
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
 def test_a_wrong_password_is_one_clear_line(secured: Secured, stream: Stream, mechanism: str) -> None:
     settings = secured.sasl(mechanism, password=f"{PASSWORD}-wrong")
     code, line = refusal(stream.daemon(**settings))

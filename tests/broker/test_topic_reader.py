@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.errors import BrokerError
-from monitor.settings import Settings
+from monitor.settings import Settings, load_settings
 from monitor.stream.topic_reader import TimeRange, read_topic
 from tests.conftest import Kafka
 
@@ -43,7 +43,7 @@ def history(kafka: Kafka) -> str:
 
 @pytest.fixture
 def settings(kafka: Kafka) -> Settings:
-    return Settings(bootstrap_servers=kafka.bootstrap, broker_timeout_s=2)
+    return load_settings(env={}, flags={"bootstrap_servers": kafka.bootstrap})
 
 
 def minutes_of(topic: str, settings: Settings, window: TimeRange | None = None, last: int = 1000) -> list[int]:

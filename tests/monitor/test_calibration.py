@@ -67,7 +67,7 @@ def test_p_values_of_exchangeable_rows_are_uniform_however_many_are_tied(draw: s
 @pytest.mark.parametrize("rate", [1e-2, 1e-3])
 @pytest.mark.parametrize("draw", ["continuous", "three values", "87 % copies"])
 def test_the_realised_alert_rate_is_the_target(draw: str, rate: float) -> None:
-    score = score_of(uniform_p_values(draw, n_calibration=1_000_000, n_rows=1_000_000))
+    score = score_of(uniform_p_values(draw, n_calibration=500_000, n_rows=500_000))
     assert 0.8 <= float((score >= threshold_of(rate)).mean()) / rate <= 1.25
 
 

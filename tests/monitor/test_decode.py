@@ -163,7 +163,7 @@ POISON: list[Record] = [
     b'{"c":"' + b"y" * 30_000 + b'"}', b"y" * 30_000,
 ]  # fmt: skip
 RECORDS = WRITTEN | st.sampled_from(POISON) | TRUNCATED | PAIRED | SPLICED | WRONG_TYPES | st.binary(max_size=30)
-SLOWISH = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+SLOWISH = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 
 
 @SLOWISH

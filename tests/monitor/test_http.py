@@ -45,16 +45,25 @@ class Served:
             connection.close()
 
 
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(telemetry_http, "REQUEST_TIMEOUT_S", 0.3)
+@pytest.fixture(scope="module")
+def running() -> Iterator[Served]:
     registry = CollectorRegistry()
     Counter("ganwatch_records_consumed", "Records read", registry=registry).inc(3)
     state = State()
-    server = TelemetryServer("127.0.0.1", 0, registry, healthy=lambda: state.unhealthy, ready=lambda: state.not_ready)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(telemetry_http, "REQUEST_TIMEOUT_S", 0.3)
+        server = TelemetryServer(
+            "127.0.0.1", 0, registry, healthy=lambda: state.unhealthy, ready=lambda: state.not_ready
+        )
     server.start()
     yield Served(server, state)
     server.close()
+
+
+@pytest.fixture
+def served(running: Served) -> Served:
+    running.state.unhealthy = running.state.not_ready = None
+    return running
 
 
 def test_metrics_are_served_in_prometheus_form(served: Served) -> None:

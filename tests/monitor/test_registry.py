@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def test_what_is_no_sound_bundle_is_not_published(registry: Registry, bundles: l
 @pytest.mark.parametrize("name", ["../../evil", "..", "a/b", "", ".hidden", "a*", "a\n", "ä" * 5])
 def test_no_name_leads_out_of_the_registry(local: Registry, tmp_path: Path, machines_bundle: Bundle, name: str) -> None:
     folder = bundle_created("2026-01-01T00:00:00+00:00", tmp_path / "evil", machines_bundle, model=name)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: local.publish(folder),
         lambda: local.fetch(name, "v"),
         lambda: local.fetch("machines", name),

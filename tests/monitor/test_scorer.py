@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -78,10 +80,11 @@ def test_a_matrix_of_any_memory_order_scores_the_same(machines_bundle: Bundle, X
 
 
 def test_a_matrix_of_another_width_dtype_or_rank_is_refused(machines_bundle: Bundle, X: NDArray[np.float32]) -> None:
-    for wrong in (X[:, :-1], np.hstack([X, X]), X.astype(np.float64), X[0], X[None]):
+    wrongs: list[Any] = [X[:, :-1], np.hstack([X, X]), X.astype(np.float64), X[0], X[None]]
+    for wrong in wrongs:
         for method in (machines_bundle.scorer.score, machines_bundle.scorer.explain):
             with pytest.raises(ValueError, match=rf"X must be float32 \(n_rows, {X.shape[1]}\), got"):
-                method(wrong)  # type: ignore[operator]
+                method(wrong)
 
 
 def test_a_model_of_another_width_is_refused(machines_bundle: Bundle) -> None:

@@ -149,9 +149,9 @@ class EfficientGAN:
         """L_D, float32 (n,): -log sigmoid(logit), or the distance of D's features for x and for x_hat."""
         discriminator = self._networks.discriminator
         if self.options.loss == "cross_entropy":
-            return tf.nn.softplus(-discriminator([X, z])[0][:, 0])
+            return _cross_entropy(discriminator([X, z])[0][:, 0])
         if self.options.loss == "cross_entropy_reconstruction":
-            return tf.nn.softplus(-discriminator([x_hat, z])[0][:, 0])
+            return _cross_entropy(discriminator([x_hat, z])[0][:, 0])
         return self._norm(tf.abs(discriminator([X, z])[1] - discriminator([x_hat, z])[1]))
 
     def _norm(self, magnitude: tf.Tensor) -> tf.Tensor:
@@ -233,3 +233,8 @@ def _check_rows(X: NDArray[np.float32], n_features: int) -> None:
         raise ValueError(f"X: expected float32 (n >= 1, {n_features}), got {X.dtype} {X.shape}")
     if not np.isfinite(X).all():
         raise ValueError("X: expected finite values; the preprocessor replaces missing ones")
+
+
+def _cross_entropy(logit: tf.Tensor) -> tf.Tensor:
+    """-log sigmoid(logit), in the form that stays finite in LiteRT, whose softplus overflows beyond 88."""
+    return tf.nn.relu(-logit) + tf.math.log1p(tf.exp(-tf.abs(logit)))

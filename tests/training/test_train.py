@@ -1,0 +1,137 @@
+"""`ganwatch train` and `ganwatch evaluate` from the command line to the bundle, with TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from monitor.errors import ConfigError
+from monitor.model.bundle import load_bundle
+from monitor.model.registry import Registry
+from tests import machines
+from training.history import History
+from training.train import TrainedModel, TrainingPlan, rows_per_day, split_rows, train_model
+
+pytestmark = pytest.mark.training
+
+SMALL = {"steps": 150, "latent_dim": 3, "encoder_widths": [16], "generator_widths": [16], "discriminator_width": 16}
+FLAGS = [part for key, value in SMALL.items() if key != "steps" for part in ("--option", f"{key}={json.dumps(value)}")]
+
+
+def ganwatch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a folder."""
+    command = [sys.executable, "-m", "monitor.cli", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=180)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """features.toml, normal rows and labelled rows as a user has them."""
+    (tmp_path / "features.toml").write_text(machines.FEATURES_TOML)
+    machines.readings(2000, seed=30).with_columns(line=pl.lit("A")).write_csv(tmp_path / "normal.csv")
+    labelled = machines.readings(2000, seed=31, anomalies=100)
+    labelled.with_columns(broken=pl.int_range(pl.len()) >= 1900).write_csv(tmp_path / "labelled.csv")
+    return tmp_path
+
+
+def trained(seed: int, registry: Path) -> TrainedModel:
+    """A small model of the machines."""
+    history = History(frame=machines.readings(1500, seed=32), source="test", times=None)
+    return train_model(history, machines.SCHEMA, Registry(str(registry)), TrainingPlan(options=SMALL, seed=seed))
+
+
+def test_training_a_file_makes_a_champion_that_scores_and_evaluates(folder: Path) -> None:
+    done = ganwatch(folder, "train", "--data", "normal.csv", *FLAGS, "--steps", "1200")
+    assert done.returncode == 0, done.stderr
+    assert "1400 to train, 600 to calibrate (split at random)" in done.stdout
+    assert "ignored    columns the schema does not name: line" in done.stdout
+    assert "1,000.0 expected on a million records of normal data at" in done.stdout
+    assert done.stderr == ""
+    registry = Registry(str(folder / "registry"))
+    bundle = load_bundle(registry.fetch("machines", registry.champion("machines")), expected_schema=machines.SCHEMA)
+    assert bundle.manifest.metrics["export_difference"] <= 1e-4
+    assert len(bundle.calibration.scores) == 600
+    done = ganwatch(folder, "evaluate", "labelled.csv", "--label", "broken", "--target-alert-rate", "0.02", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["anomalies"] == 100
+    assert figures["auroc"] > 0.9
+    assert figures["recall"] == pytest.approx(round(figures["recall"] * 100) / 100)
+
+
+def test_labelled_anomalies_stay_out_of_training_and_choose_when_to_stop(folder: Path) -> None:
+    done = ganwatch(folder, "train", "--data", "labelled.csv", "--label", "broken", "--json", *FLAGS, "--steps", "150")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    data = summary["data"]
+    assert data["labelled_anomalies"] == 100
+    assert data["train_rows"] + data["calibration_rows"] + data["validation_rows"] == 2000
+    assert data["validation_rows"] > 100
+    assert summary["configuration"]["options"]["early_stop_num"] == 10
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
+    def scores(seed: int, name: str) -> list[float]:
+        version = trained(seed, tmp_path / name).version
+        bundle = load_bundle(Registry(str(tmp_path / name)).fetch("machines", version))
+        return bundle.calibration.scores.tolist()
+
+    first, second, other = scores(3, "first"), scores(3, "second"), scores(4, "other")
+    assert first == second
+    assert first != other
+
+
+def test_the_paper_preset_trains_on_unscaled_inputs(folder: Path) -> None:
+    done = ganwatch(folder, "train", "--data", "normal.csv", "--preset", "paper", "--epochs", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    options = json.loads(done.stdout)["configuration"]["options"]
+    assert options["scaling"] == "none"
+    assert options["learning_rate"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data", "absent.csv"], "no such file"),
+        (["--data", "normal.csv", "--detector", "magic"], "magic"),
+        (["--data", "normal.csv", "--preset", "best"], "'best'"),
+        (["--data", "normal.csv", "--steps", "5", "--epochs", "5"], "exclude each other"),
+        (["--data", "normal.csv", "--option", "latent=4"], "unknown key 'latent'"),
+        (["--data", "normal.csv", "--label", "broken"], "no column 'broken'"),
+        (["--data", "few.csv"], "7 normal rows are too few"),
+        (["--data", "text.csv"], "column 'load'"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_clear_line_and_leaves_the_registry_alone(
+    folder: Path, arguments: list[str], sentence: str
+) -> None:
+    rows = machines.readings(7, seed=33)
+    rows.write_csv(folder / "few.csv")
+    rows.with_columns(load=pl.lit("high")).write_csv(folder / "text.csv")
+    done = ganwatch(folder, "train", *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "registry").exists()
+
+
+def test_rows_with_times_are_split_by_time_and_the_newest_calibrate() -> None:
+    times = np.random.default_rng(0).permutation(100).astype(float) * 60
+    history = History(frame=machines.readings(100, seed=34), source="test", times=times)
+    split = split_rows(history, np.random.default_rng(0))
+    assert len(split.calibrate) == 30
+    assert times[split.train].max() < times[split.calibrate].min()
+    assert rows_per_day(times) == pytest.approx(1440)
+
+
+def test_fewer_than_twenty_normal_rows_are_refused() -> None:
+    labels = np.array([True] * 30 + [False] * 19)
+    history = History(frame=machines.readings(49, seed=35), source="test", times=None, labels=labels)
+    with pytest.raises(ConfigError, match="19 normal rows are too few"):
+        split_rows(history, np.random.default_rng(0))
