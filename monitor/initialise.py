@@ -61,6 +61,9 @@ def _infer(source: str, name: str, timezone: str | None, records: int, settings:
         return infer_schema(read_sample(source, records), name, timezone=timezone)
     values = [record.value for record in read_topic(source, settings, last=records)]
     sample = frame_from_records(values)
+    if not sample.height:
+        found = f"none of its last {len(values)} records is a JSON object" if values else "it holds no records"
+        raise ConfigError(f"topic {source!r}", f"{found}; there is nothing to infer a schema from")
     return infer_schema(sample, name, timezone=timezone, n_skipped=len(values) - sample.height)
 
 

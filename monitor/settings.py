@@ -163,7 +163,7 @@ def load_settings(
             merged[key], origin[key] = text, name
     for key, value in (flags or {}).items():
         if value is not None:
-            merged[key], origin[key] = value, f"--{key.replace('_', '-')}"
+            merged[key], origin[key] = value, f"command line: {key}"
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:

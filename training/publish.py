@@ -35,7 +35,9 @@ class Publisher:
         self._settings = settings
         self._refused: list[Exception] = []
         self._clock: Callable[[], float] = time.monotonic
-        inspect_cluster(settings, (settings.features_topic,), settings.features_topic)
+        inspect_cluster(
+            settings, (settings.features_topic,), settings.features_topic, needed={settings.features_topic: "WRITE"}
+        )
         with broker_errors(settings, "connecting the producer"):
             self._producer: Any = KafkaProducer(
                 **client_options(settings),

@@ -165,7 +165,7 @@ def test_a_port_that_is_taken(stream: Stream) -> None:
 def test_an_unknown_setting(stream: Stream) -> None:
     code, line = refusal(stream.daemon(max_row=5))
     assert code == 2
-    assert line == "ganwatch: settings: unknown key 'max_row' (from --max-row)"
+    assert line == "ganwatch: settings: unknown key 'max_row' (from command line: max_row)"
 
 
 def test_all_wrong_settings_are_named_at_once(stream: Stream) -> None:

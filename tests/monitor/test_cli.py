@@ -183,7 +183,7 @@ def test_an_error_reaches_the_shell_as_one_line_on_stderr_and_an_exit_code(machi
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "ganwatch: settings: max_rows: Input should be greater than or equal to 1, got '0' (from --max-rows)\n"
+        "ganwatch: settings: max_rows: Input should be greater than or equal to 1, got '0' (from command line: max_rows)\n"
     )
 
 

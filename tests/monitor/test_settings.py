@@ -83,7 +83,7 @@ def test_an_unknown_key_is_an_error_that_names_its_source(tmp_path: Path, source
     path = toml(tmp_path, "max_row = 1\n" if source == "file" else "")
     env = {"GANWATCH_MAX_ROW": "1"} if source == "environment" else {}
     flags = {"max_row": 1} if source == "flag" else {}
-    named = {"file": f"{path}: max_row", "environment": "GANWATCH_MAX_ROW", "flag": "--max-row"}[source]
+    named = {"file": f"{path}: max_row", "environment": "GANWATCH_MAX_ROW", "flag": "command line: max_row"}[source]
     assert problems_of(config=path, env=env, flags=flags) == (f"unknown key 'max_row' (from {named})",)
 
 
@@ -110,7 +110,7 @@ def test_all_problems_of_all_sources_are_reported_at_once(tmp_path: Path) -> Non
 def test_a_value_out_of_range_is_refused_with_the_setting_s_name(key: str, value: str) -> None:
     (problem,) = problems_of(flags={key: value})
     assert problem.startswith(f"{key}: ")
-    assert problem.endswith(f"(from --{key.replace('_', '-')})")
+    assert problem.endswith(f"(from command line: {key})")
 
 
 def test_topics_that_are_the_same_are_refused() -> None:
@@ -204,6 +204,12 @@ def test_a_secret_is_shown_in_no_error_message_log_line_or_traceback(given: dict
         "".join(traceback.format_exception(caught.value)),
     ):
         assert SECRET not in shown
+
+
+@pytest.mark.parametrize("key", ["sasl_password", "ssl_password"])
+def test_a_password_that_is_a_number_is_refused_without_being_shown(tmp_path: Path, key: str) -> None:
+    (problem,) = problems_of(config=toml(tmp_path, f"{key} = 8675309\n"))
+    assert problem == f"{key}: Input should be a valid string (from {tmp_path / 'ganwatch.toml'}: {key})"
 
 
 def test_a_secret_from_the_environment_or_a_file_is_not_shown_either(tmp_path: Path) -> None:

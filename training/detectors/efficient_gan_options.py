@@ -72,7 +72,6 @@ class EfficientGANOptions(DetectorOptions):
     )
     moving_average: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights that score")
     moving_average_ramp: bool = Field(default=True, description="a smaller decay in the first steps")
-    early_stop_num: int | None = Field(default=None, ge=1, description="evaluations without improvement before the end")
 
     # Score
     loss: Loss = Field(

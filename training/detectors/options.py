@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from monitor.documents import describe_problem
 from monitor.errors import ConfigError
@@ -17,11 +17,13 @@ class DetectorOptions(BaseModel):
 
     Attributes:
         scaling: how the preprocessor, which works outside of the detector, scales numeric columns for it.
+        early_stop_num: evaluations without improvement before the end; None trains all steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scaling: Scaling = "log_zscore"
+    early_stop_num: int | None = Field(default=None, ge=1)
 
     def __init__(self, **values: Any) -> None:
         """Takes options by name.
