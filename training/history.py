@@ -101,6 +101,10 @@ def _from_file(path: Path, schema: Schema, label: str | None, anomaly: Sequence[
     columns = read_sample(path, 1).columns
     if label is not None and label not in columns:
         raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(columns)}")
+    if label in schema.feature_names:
+        raise ConfigError(
+            "--label", f"{label!r} is a feature in the schema too, so the model would learn it; remove it there"
+        )
     present = [column for column in extra if column in columns]
     frame = read_features(path, schema, present).tail(max_rows)
     times = (

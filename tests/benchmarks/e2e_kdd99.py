@@ -135,10 +135,14 @@ def run(world: World) -> dict[str, float]:
     busy, start_s, metrics = work_off(world, settings, "features", len(world.records) - LIVE_RECORDS)
     counted.append(metrics)
     say(f"publishing {QUIET_RECORDS} records with {QUIET_ANOMALY_SHARE:.0%} anomalies")
-    create(world.kafka, "quiet")
+    for topic in ("quiet", "quiet-alerts"):
+        create(world.kafka, topic)
     live.publish(quiet_records(world), "quiet", None)
     quiet, _, metrics = work_off(
-        world, settings | {"features_topic": "quiet", "group_id": "quiet"}, "quiet", QUIET_RECORDS
+        world,
+        settings | {"features_topic": "quiet", "alerts_topic": "quiet-alerts", "group_id": "quiet"},
+        "quiet",
+        QUIET_RECORDS,
     )
     return figures(world, counted) | {
         "records_per_s": round(busy.records_per_s),

@@ -94,7 +94,8 @@ def test_all_problems_of_all_sources_are_reported_at_once(tmp_path: Path) -> Non
     )
     named = sorted(problem.rsplit("(from ")[1].rstrip(")") for problem in found)
     assert named == sorted(
-        [f"{path}: max_rows", f"{path}: features_topic", f"{path}: nonsense", "GANWATCH_START_FROM", "GANWATCH_NO_SUCH", "--http-port"]
+        [f"{path}: max_rows", f"{path}: features_topic", f"{path}: nonsense", "GANWATCH_START_FROM", "GANWATCH_NO_SUCH",
+         "command line: http_port"]
     )  # fmt: skip
     assert f"max_rows: Input should be greater than or equal to 1, got 0 (from {path}: max_rows)" in found
 
