@@ -7,6 +7,7 @@ commands through the entry-point group `ganwatch.commands`.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -56,7 +57,7 @@ def parse_assignments(assignments: list[str] | None) -> dict[str, object]:
     for assignment in assignments or []:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise ConfigError("--set", f"expects KEY=VALUE, got {assignment!r}")
+            raise ConfigError("--set", f"expects KEY=VALUE, got {assignment.split()[0]!r} without a value")
         pairs[key.strip()] = value.strip()
     return pairs
 
@@ -105,6 +106,8 @@ def run(
     if list_settings:
         _print_settings()
         return
+    # Polling has one core, decoding and scoring the other; a pool of decoders would only take the cores from them.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from monitor.daemon import SettingsSource, run_daemon
 
     named = {
@@ -235,8 +238,6 @@ def main() -> None:
         if sentence is None:
             raise
         _end(sentence, ConfigError.exit_code)
-    except KeyboardInterrupt:
-        _end("interrupted", 130)
 
 
 def _end(sentence: str, exit_code: int) -> None:

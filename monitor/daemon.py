@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import time
@@ -31,6 +32,7 @@ from monitor.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 UNHEALTHY_AFTER_S = 30.0
+GC_THRESHOLDS = (50_000, 20, 100)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
     service = Service(settings, consumer, worker, metrics, health, before_turn=reloader.reload_if_asked)
     _show_model(metrics, pipeline)
     _on_signals(service.stop, reloader.ask)
+    # Each polled record is a tuple that the cyclic collector looks at; what lives now will live on.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         service.run()
     finally:

@@ -99,7 +99,7 @@ class Decoder:
         if not all(values) or max(map(len, values)) > self.max_record_bytes:  # type: ignore[arg-type]
             return None
         joined = b"\n".join(values)  # type: ignore[arg-type]
-        if joined.count(b"\n") != len(values) - 1 or b"\\u" in joined:
+        if joined.count(b"\n") != len(values) - 1 or (b"\\" in joined and b"\\u" in joined):
             return None
         return self._read(joined, len(values))
 

@@ -60,7 +60,6 @@ class InvalidWindow:
 
     def __init__(self, window_rows: int) -> None:
         self._last = np.zeros(window_rows, dtype=np.bool_)
-        self._seen = 0
 
     def check(
         self, n_rows: int, invalid: Sequence[tuple[int, InvalidRecord]], *, topic: str, max_invalid_ratio: float
