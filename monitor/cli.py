@@ -57,7 +57,7 @@ def parse_assignments(assignments: list[str] | None) -> dict[str, object]:
     for assignment in assignments or []:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise ConfigError("--set", f"expects KEY=VALUE, got {assignment.split()[0]!r} without a value")
+            raise ConfigError("--set", f"expects KEY=VALUE, got {assignment.partition(' ')[0]!r} without a value")
         pairs[key.strip()] = value.strip()
     return pairs
 
