@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the wheel, installs it without extras into an empty virtual environment and runs it from an empty folder.
 set -eu
-python=$1
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 root=$(pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

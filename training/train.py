@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -303,6 +304,7 @@ def _constant_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> tuple
 
 
 def find_devices() -> None:
-    """Lets TensorFlow look for its devices; before its first use only."""
-    use_one_thread_an_operation()
+    """Lets TensorFlow look for its devices, one thread an operation unless it runs already."""
+    with suppress(RuntimeError):
+        use_one_thread_an_operation()
     tf.config.list_logical_devices()

@@ -58,7 +58,8 @@ def test_only_the_last_records_are_looked_at(kafka: Kafka, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("values", "complaint"), [([], "there are no rows"), ([b"not json"] * 5, "none of 5 records is a JSON object")]
+    ("values", "complaint"),
+    [([], "holds no records"), ([b"not json"] * 5, "none of its last 5 records is a JSON object")],
 )
 def test_a_topic_without_a_valid_record_is_one_clear_line(
     kafka: Kafka, tmp_path: Path, values: list[bytes], complaint: str
