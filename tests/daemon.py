@@ -48,7 +48,8 @@ class Daemon:
     def start(self) -> Daemon:
         """Starts it; does not wait."""
         flags = [part for key, value in self.settings.items() for part in ("--set", f"{key}={value}")]
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("GANWATCH_")}
+        own = ("GANWATCH_", "POLARS_MAX_THREADS")  # the daemon chooses its native threads by itself
+        environ = {key: value for key, value in os.environ.items() if not key.startswith(own)}
         with self.log.open("ab") as log:
             self.started_at = time.monotonic()
             self._process = subprocess.Popen(
