@@ -11,6 +11,7 @@ import gzip
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, cast
@@ -50,7 +51,8 @@ def read_json_sample(path: Path, max_rows: int) -> pl.DataFrame:
     Raises:
         ConfigError: a line is not one JSON object.
     """
-    return _as_frame([_parse_line(path, line) for line in islice(_lines(path), max_rows)])
+    with _open_lines(path) as lines:
+        return _as_frame([_parse_line(path, line) for line in islice(lines, max_rows)])
 
 
 def read_json_features(path: Path, schema: Schema, extra_columns: Sequence[str]) -> pl.DataFrame:
@@ -66,36 +68,45 @@ def read_json_features(path: Path, schema: Schema, extra_columns: Sequence[str])
     decoder = Decoder(lenient, max_record_bytes=sys.maxsize)
     frames: list[pl.DataFrame] = []
     extras: dict[str, list[object]] = {name: [] for name in extra_columns}
-    lines = _lines(path)
-    while chunk := list(islice(lines, _CHUNK_LINES)):
-        decoded = decoder.decode([line for _, line in chunk])
-        if decoded.invalid:
-            row, refusal = decoded.invalid[0]
-            raise ConfigError(
-                str(path), _explain(path, chunk[row], schema) or f"line {chunk[row][0]}: {refusal.detail}"
-            )
-        frames.append(decoded.frame)
-        if extras:
-            records = [_parse_line(path, line) for line in chunk]
-            for name, values in extras.items():
-                values.extend(_look_up(record, name)[0] for record in records)
+    with _open_lines(path) as lines:
+        while chunk := list(islice(lines, _CHUNK_LINES)):
+            decoded = decoder.decode([line for _, line in chunk])
+            if decoded.invalid:
+                row, refusal = decoded.invalid[0]
+                raise ConfigError(
+                    str(path), _explain(path, chunk[row], schema) or f"line {chunk[row][0]}: {refusal.detail}"
+                )
+            frames.append(decoded.frame)
+            if extras:
+                records = [_parse_line(path, line) for line in chunk]
+                for name, values in extras.items():
+                    values.extend(_look_up(record, name)[0] for record in records)
     frame = pl.concat(frames) if frames else decoder.decode([]).frame
     frame = frame.with_columns([_as_series(name, values) for name, values in extras.items()])
     _refuse_unknown(path, frame)
     return frame
 
 
-def _lines(path: Path) -> Iterator[Line]:
-    """Number (the first is 1) and content of each line that is not blank."""
+@contextmanager
+def _open_lines(path: Path) -> Iterator[Iterator[Line]]:
+    """Number (the first is 1) and content of each line that is not blank; the file is closed at the end of the block.
+
+    Raises:
+        ConfigError: the file cannot be read, when it is opened or while the block reads on.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as file:
-            for number, line in enumerate(cast(IO[bytes], file), 1):
-                text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if text.strip():
-                    yield number, text.rstrip(b"\r\n")
+            yield _lines(cast(IO[bytes], file))
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(str(path), f"cannot be read: {error}") from error
+
+
+def _lines(file: IO[bytes]) -> Iterator[Line]:
+    for number, line in enumerate(file, 1):
+        text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if text.strip():
+            yield number, text.rstrip(b"\r\n")
 
 
 def _parse(value: bytes) -> Record | str:
@@ -153,12 +164,13 @@ def _refuse_unknown(path: Path, frame: pl.DataFrame) -> None:
     if not unseen or not frame.height:
         return
     fields: set[str] = set()
-    for line in _lines(path):
-        record = _parse_line(path, line)
-        unseen = {name for name in unseen if not _look_up(record, name)[1]}
-        if not unseen:
-            return
-        fields.update(record)
+    with _open_lines(path) as lines:
+        for line in lines:
+            record = _parse_line(path, line)
+            unseen = {name for name in unseen if not _look_up(record, name)[1]}
+            if not unseen:
+                return
+            fields.update(record)
     there = f"the records hold {', '.join(sorted(fields)[:12])}"
     raise ConfigError(
         str(path), [f"field {name!r} occurs in no record; {there}" for name in frame.columns if name in unseen]
