@@ -217,7 +217,7 @@ def backlog_rate(daemon: Daemon, records: int) -> float:
         done = done_records(daemon.metrics())
         if done and (not points or done > points[-1][1]):
             points.append((time.perf_counter(), done))
-        time.sleep(0.02)
+        time.sleep(0.1)  # each scrape costs the daemon milliseconds
     (first_at, first), (last_at, last) = points[0], points[-1]
     return (last - first) / (last_at - first_at)
 
