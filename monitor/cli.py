@@ -41,6 +41,13 @@ BrokersOption = Annotated[
 SchemaOption = Annotated[str | None, typer.Option("--schema", help="Feature schema.", show_default="features.toml")]
 RegistryOption = Annotated[str | None, typer.Option(help="Folder or URL of the models.", show_default="registry")]
 ModelOption = Annotated[str | None, typer.Option(help="Model name.", show_default="the schema's name")]
+RateOption = Annotated[
+    float | None, typer.Option(help="Expected share of normal records that are flagged.", show_default="0.001")
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(help="Flag from this score (0-100) on, instead of a target rate.", show_default=False),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.", show_default=False),
@@ -81,13 +88,8 @@ def run(
     create_topics: Annotated[
         bool | None, typer.Option("--create-topics", help="Create missing topics.", show_default=False)
     ] = None,
-    target_alert_rate: Annotated[
-        float | None, typer.Option(help="Expected share of normal records that are flagged.", show_default="0.001")
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Flag from this score (0-100) on, instead of a target rate.", show_default=False),
-    ] = None,
+    target_alert_rate: RateOption = None,
+    threshold: ThresholdOption = None,
     http_host: Annotated[
         str | None, typer.Option(help="Address of /metrics, /healthz, /readyz.", show_default="127.0.0.1")
     ] = None,
@@ -187,8 +189,8 @@ def score(
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
-    target_alert_rate: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default="0.001")] = None,
-    threshold: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default=False)] = None,
+    target_alert_rate: RateOption = None,
+    threshold: ThresholdOption = None,
 ) -> None:
     """Score a file with the very code of the daemon.
 

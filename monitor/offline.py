@@ -18,7 +18,7 @@ from monitor.champion import load_champion
 from monitor.errors import ConfigError
 from monitor.model.attribution import Attribution
 from monitor.model.bundle import Bundle
-from monitor.model.calibration import threshold_of, tie_breakers
+from monitor.model.calibration import decision_threshold, tie_breakers
 from monitor.model.detection import Detections, detect, explain
 from monitor.model.tables import read_features, read_sample
 from monitor.settings import Settings
@@ -35,7 +35,7 @@ class FileScores:
         file: which.
         bundle: the model that scored.
         threshold: least score that is flagged.
-        frame: one row a record: `row` (from 0) or the record's place, raw_score, p_value, score, flagged, severity.
+        frame: one row a record: `row` (from 0) or the record's place, raw_score, p_value, score, flagged.
         top: attributions of the highest-scoring rows, by their position in `frame`, highest first.
     """
 
@@ -63,7 +63,7 @@ def score_file(file: Path, settings: Settings, *, top: int = 10) -> FileScores:
     whole = read_features(file, bundle.schema, places)
     frame = whole.select(bundle.schema.feature_names)
     breakers = row_tie_breakers(bundle, whole)
-    threshold = settings.threshold if settings.threshold is not None else threshold_of(settings.target_alert_rate)
+    threshold = decision_threshold(settings.threshold, settings.target_alert_rate)
     parts = [
         detect(bundle, part, breakers[start : start + part.height])
         for start, part in zip(range(0, frame.height, _ROWS_AT_ONCE), frame.iter_slices(_ROWS_AT_ONCE), strict=True)

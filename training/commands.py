@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monitor.cli import BrokersOption, ConfigOption, ModelOption, RegistryOption, SchemaOption
+from monitor.cli import (
+    BrokersOption,
+    ConfigOption,
+    ModelOption,
+    RateOption,
+    RegistryOption,
+    SchemaOption,
+    ThresholdOption,
+)
 from monitor.native_output import native_stderr_held
 
 if TYPE_CHECKING:
@@ -61,12 +69,15 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Training steps, instead of epochs.", show_default="by the rows")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step.", show_default="256")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step.", show_default="by the preset")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of encoder and generator.", show_default="by the preset")
     ] = None,
     early_stop_num: Annotated[
-        int | None, typer.Option(help="Stop after so many evaluations without improvement.", show_default="never")
+        int | None,
+        typer.Option(
+            help="Stop after so many evaluations without improvement.", show_default="10 with labels, else never"
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -197,8 +208,8 @@ def evaluate(
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
-    target_alert_rate: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default="0.001")] = None,
-    threshold: Annotated[float | None, typer.Option(help="As in `ganwatch run`.", show_default=False)] = None,
+    target_alert_rate: RateOption = None,
+    threshold: ThresholdOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Measure the deployed model on labelled rows, with the daemon's own scoring code."""

@@ -19,7 +19,7 @@ from monitor.stream.broker import Cluster
 FORMAT = "ganwatch.alert/1"
 
 Severity = Literal["low", "medium", "high", "critical"]
-# Least score of each severity: p-values of 1e-3, 3e-5 and 1e-6·4.
+# Least score of each severity; their p-values are 4e-6, 3e-5 and 1e-3.
 _SEVERITIES: tuple[tuple[float, Severity], ...] = ((90.0, "critical"), (75.0, "high"), (50.0, "medium"))
 
 

@@ -124,6 +124,11 @@ def threshold_of(target_alert_rate: float) -> float:
     return float(score_of(np.array([target_alert_rate]))[0])
 
 
+def decision_threshold(threshold: float | None, target_alert_rate: float) -> float:
+    """The least score that is flagged: the fixed one if there is one, else that of the target rate."""
+    return threshold_of(target_alert_rate) if threshold is None else threshold
+
+
 def p_value_of(score: float) -> float:
     """The p-value of a score below 100; the inverse of `score_of`."""
     return float(10.0 ** (-6.0 * score / 100.0))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from monitor.alerting.alert import Alert, AlertWriter, Flagged, without_payload
 from monitor.errors import InvalidRecord, TooManyInvalidRecords
 from monitor.model.bundle import Bundle
-from monitor.model.calibration import p_value_of, threshold_of, tie_breakers
+from monitor.model.calibration import decision_threshold, p_value_of, tie_breakers
 from monitor.model.decode import Decoder
 from monitor.model.detection import Detections, detect, explain, imputed_features
 from monitor.settings import Settings
@@ -109,8 +109,7 @@ class Pipeline:
     @property
     def threshold(self) -> float:
         """Least score that is flagged."""
-        settings = self.settings
-        return settings.threshold if settings.threshold is not None else threshold_of(settings.target_alert_rate)
+        return decision_threshold(self.settings.threshold, self.settings.target_alert_rate)
 
     @property
     def target_alert_rate(self) -> float:

@@ -159,13 +159,7 @@ class Service:
 
     def _settle(self) -> None:
         """Commits the offsets of every batch whose alerts and dead letters the broker has acknowledged."""
-        while True:
-            try:
-                acknowledged = self._worker.acknowledged.get_nowait()
-            except queue.Empty:
-                break
-            self._source.settle(acknowledged.judged.batch.segments)
-            self._count(acknowledged)
+        self._take_acknowledged()
         started = time.perf_counter()
         self._source.commit()
         self._metrics.stage_seconds.labels("commit").inc(time.perf_counter() - started)
@@ -251,12 +245,12 @@ class Service:
             if batch is not None:
                 self._worker.offer(batch, self._settings.shutdown_timeout_s / 2)
             self._worker.finish(max(0.0, deadline - time.monotonic() - LEAVE_S))
-        self._settle_last()
+        self._take_acknowledged()  # `close` commits it, and waits for that
         self._source.close(max(1.0, deadline - time.monotonic()))
         log.info("service_stopped")
 
-    def _settle_last(self) -> None:
-        """Like `_settle`, but leaves the commit to `Source.close`, which waits for it."""
+    def _take_acknowledged(self) -> None:
+        """Settles and counts what the worker has finished; the commit is another matter."""
         while True:
             try:
                 acknowledged = self._worker.acknowledged.get_nowait()

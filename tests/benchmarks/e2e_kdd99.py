@@ -11,7 +11,6 @@ against the bare polling loop is measured on a second topic too, as quiet as a r
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ import pandas as pd
 import polars as pl
 
 from monitor.model.schema import Schema
+from tests.benchmarks.goals import Goals, report
 from tests.benchmarks.live_alerts import LiveAlerts
 from tests.conftest import Kafka
 from tests.daemon import Daemon, done_records
@@ -40,7 +40,7 @@ LIVE_RECORDS = 50_000
 LIVE_RATE = 10_000
 QUIET_RECORDS = 300_000
 QUIET_ANOMALY_SHARE = 0.01
-GOALS = {
+GOALS: Goals = {
     "differing_from_offline": lambda value: value == 0,
     "lost": lambda value: value == 0,
     "duplicates": lambda value: value == 0,
@@ -72,11 +72,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ganwatch-e2e-") as name, KafkaBroker(Path(name) / "kafka") as broker:
         world = prepare(Path(name), Kafka(broker.bootstrap), Path(data))
         figures = run(world)
-    missed = [key for key, holds in GOALS.items() if not holds(figures[key])]
-    for key in missed:
-        print(f"missed: {key} = {figures[key]}")
-    print(json.dumps(figures))
-    return 1 if missed else 0
+    return report(figures, GOALS)
 
 
 def prepare(folder: Path, kafka: Kafka, data: Path) -> World:

@@ -6,7 +6,6 @@ offset: they were sent, their offsets were not committed.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from monitor.model.calibration import threshold_of, tie_breakers
 from monitor.model.detection import detect
 from monitor.model.registry import Registry
 from tests import machines
+from tests.benchmarks.goals import Goals, report
 from tests.conftest import Kafka
 from tests.daemon import Daemon
 from tests.kafka_broker import KafkaBroker
@@ -29,7 +29,7 @@ from tests.topics import committed, publish, read_alerts
 KILLS = 10
 RECORDS = 200_000
 TARGET_ALERT_RATE = 0.05
-GOALS = {
+GOALS: Goals = {
     "lost": lambda value: value == 0,
     "duplicates_after_deduplication": lambda value: value == 0,
     "wrong": lambda value: value == 0,
@@ -45,11 +45,7 @@ def main() -> int:
         (folder / "features.toml").write_text(machines.FEATURES_TOML)
         (folder / "registry").symlink_to(machines.REGISTRY)
         figures = run(folder, Kafka(broker.bootstrap))
-    missed = [key for key, holds in GOALS.items() if not holds(figures[key])]
-    for key in missed:
-        print(f"missed: {key} = {figures[key]}")
-    print(json.dumps(figures))
-    return 1 if missed else 0
+    return report(figures, GOALS)
 
 
 def run(folder: Path, kafka: Kafka, *, kills: int = KILLS, records: int = RECORDS) -> dict[str, int]:

@@ -193,22 +193,41 @@ def test_a_first_start_may_begin_at_the_end(stream: Stream) -> None:
 
 
 def test_lost_offsets_are_counted_and_reading_goes_on(stream: Stream) -> None:
-    from kafka import KafkaAdminClient, TopicPartition
-
     records = as_json(readings(300, seed=9))
     publish(stream.kafka.bootstrap, stream.features, records[:100])
     with stream.daemon() as daemon:
         daemon.wait_until_done(100)
     publish(stream.kafka.bootstrap, stream.features, records[100:])
-    admin = KafkaAdminClient(bootstrap_servers=stream.kafka.bootstrap)
-    admin.delete_records({TopicPartition(stream.features, 0): 250})
-    admin.close()
+    delete_records_before(stream, 250)
     with stream.daemon() as daemon:
         daemon.wait_until_done(50)
         assert daemon.metrics()["ganwatch_records_skipped_total"] == 150
     failing = stream.daemon(on_offset_lost="fail", group_id=stream.group)
     assert failing.start().wait_until_ready() > 0  # the group's offset is at the end again: nothing is lost now
     failing.stop()
+
+
+def test_lost_offsets_end_the_daemon_when_it_is_told_to_fail(stream: Stream) -> None:
+    records = as_json(readings(200, seed=9))
+    publish(stream.kafka.bootstrap, stream.features, records[:100])
+    with stream.daemon() as daemon:
+        daemon.wait_until_done(100)
+    publish(stream.kafka.bootstrap, stream.features, records[100:])
+    delete_records_before(stream, 150)
+    failing = stream.daemon(on_offset_lost="fail").start()
+    assert failing.wait() == 5
+    line = failing.output().strip().splitlines()[-1]
+    assert f"offset 100 of {stream.features}/0 no longer exists and on_offset_lost is 'fail'" in line
+    assert committed(stream.kafka.bootstrap, stream.group, stream.features)[0] == 100
+
+
+def delete_records_before(stream: Stream, offset: int) -> None:
+    """Has the broker forget the beginning of the features topic."""
+    from kafka import KafkaAdminClient, TopicPartition
+
+    admin = KafkaAdminClient(bootstrap_servers=stream.kafka.bootstrap)
+    admin.delete_records({TopicPartition(stream.features, 0): offset})
+    admin.close()
 
 
 def test_replicas_share_the_partitions_and_nothing_is_lost_when_they_come_and_go(

@@ -62,7 +62,8 @@ def test_training_a_file_makes_a_champion_that_scores_and_evaluates(folder: Path
     figures = json.loads(done.stdout)
     assert figures["anomalies"] == 100
     assert figures["auroc"] > 0.9
-    assert figures["recall"] == pytest.approx(round(figures["recall"] * 100) / 100)
+    precision, recall = figures["precision"], figures["recall"]
+    assert figures["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
 
 
 def test_labelled_anomalies_stay_out_of_training_and_choose_when_to_stop(folder: Path) -> None:
