@@ -15,6 +15,17 @@ from typing import Annotated
 
 import typer
 
+from monitor.catalogue.command import app as models_app
+from monitor.command_options import (
+    BrokersOption,
+    ConfigOption,
+    ModelOption,
+    RateOption,
+    RegistryOption,
+    SchemaOption,
+    SetOption,
+    ThresholdOption,
+)
 from monitor.errors import ConfigError, GanwatchError
 
 app = typer.Typer(
@@ -29,29 +40,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_BASE_COMMANDS = {"init", "run", "score"}
-_EXTRAS = {"train": "train", "evaluate": "train", "simulate": "demo", "demo": "demo"}
+app.add_typer(models_app, name="models")
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="TOML file with settings.", show_default=False)
-]
-BrokersOption = Annotated[
-    str | None, typer.Option(help="host:port of the brokers, comma-separated.", show_default="localhost:9092")
-]
-SchemaOption = Annotated[str | None, typer.Option("--schema", help="Feature schema.", show_default="features.toml")]
-RegistryOption = Annotated[str | None, typer.Option(help="Folder or URL of the models.", show_default="registry")]
-ModelOption = Annotated[str | None, typer.Option(help="Model name.", show_default="the schema's name")]
-RateOption = Annotated[
-    float | None, typer.Option(help="Expected share of normal records that are flagged.", show_default="0.001")
-]
-ThresholdOption = Annotated[
-    float | None,
-    typer.Option(help="Flag from this score (0-100) on, instead of a target rate.", show_default=False),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated.", show_default=False),
-]
+_BASE_COMMANDS = {"init", "run", "score", "models"}
+_EXTRAS = {"train": "train", "evaluate": "train", "retrain": "train", "simulate": "demo", "demo": "demo"}
 
 
 def parse_assignments(assignments: list[str] | None) -> dict[str, object]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,6 @@ from monitor.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 UNHEALTHY_AFTER_S = 30.0
-GC_THRESHOLDS = (50_000, 20, 100)
 
 
 @dataclass(frozen=True)
@@ -93,22 +92,22 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
     consumer = Source(settings, metrics)
     pipeline = Pipeline(bundle, settings, cluster)
     reasons = {settings.alerts_topic: "alerts", settings.dead_letters_topic: "dead_letters"}
+    judges = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="ganwatch-judge")
     worker = Worker(
         judge=pipeline,
+        executor=judges,
         send=lambda messages: Delivery(sink, messages),
-        queue_batches=settings.queue_batches,
+        max_batches=settings.judge_threads + settings.queue_batches,
         on_waiting=lambda topic, waiting: service.set_waiting(reasons[topic], waiting),
     )
     reloader = Reloader(source, pipeline, metrics)
     service = Service(settings, consumer, worker, metrics, health, before_turn=reloader.reload_if_asked)
     _show_model(metrics, pipeline)
     _on_signals(service.stop, reloader.ask)
-    # Each polled record is a tuple that the cyclic collector looks at; what lives now will live on.
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     try:
         service.run()
     finally:
+        judges.shutdown(wait=False, cancel_futures=True)
         sink.close(timeout_s=0.2)
 
 

@@ -78,9 +78,15 @@ class Settings(BaseModel):
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="of alerts and dead letters")
 
     # Micro-batches
-    max_rows: int = Field(4096, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
+    max_rows: int = Field(8192, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
     max_wait_s: Seconds = Field(0.05, description="or this long after its first record")
-    queue_batches: int = Field(2, ge=1, le=64, description="closed micro-batches that may wait for the scorer")
+    queue_batches: int = Field(2, ge=1, le=64, description="closed micro-batches that may wait for their turn")
+    judge_threads: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="micro-batches that are decoded and scored at a time; more than the cores do not help",
+    )
 
     # Model
     schema_path: str = Field("features.toml", description="the feature schema")

@@ -15,6 +15,7 @@ import numpy as np
 from monitor.model.attribution import Attribution
 from monitor.model.bundle import Bundle
 from monitor.stream.broker import Cluster
+from monitor.stream.records import Record
 
 FORMAT = "ganwatch.alert/1"
 
@@ -79,7 +80,7 @@ class Flagged:
     """The flagged records of a micro-batch, one entry a record in each list.
 
     Attributes:
-        records: kafka-python's ConsumerRecord.
+        records: as they came; each has a value.
         score: 0 to 100.
         p_value: in (0, 1].
         raw_score: the detector's own scale.
@@ -87,7 +88,7 @@ class Flagged:
         imputed: features whose value was missing.
     """
 
-    records: Sequence[Any]
+    records: Sequence[Record]
     score: Sequence[float]
     p_value: Sequence[float]
     raw_score: Sequence[float]
@@ -163,21 +164,21 @@ class AlertWriter:
                 attribution=attribution,
                 imputed=imputed,
                 replay=False,
-                payload=msgspec.Raw(record.value) if self.with_payload else msgspec.UNSET,
+                payload=msgspec.Raw(record.value or b"null") if self.with_payload else msgspec.UNSET,
             )
             for record, reference, score, p_value, raw_score, attribution, imputed in zip(
                 flagged.records, references, *columns, strict=True
             )
         ]
 
-    def _references(self, records: Sequence[Any]) -> list[RecordReference]:
+    def _references(self, records: Sequence[Record]) -> list[RecordReference]:
         timestamps = np.array([record.timestamp for record in records], dtype="datetime64[ms]")
         stamps = np.datetime_as_string(timestamps, unit="ms", timezone="UTC").tolist()
         return [self._reference(record, stamp) for record, stamp in zip(records, stamps, strict=True)]
 
-    def _reference(self, record: Any, stamp: str) -> RecordReference:
+    def _reference(self, record: Record, stamp: str) -> RecordReference:
         paths = (self.id_path, self.event_time_path, self.key_path)
-        content = _content(record.value) if any(paths) else None
+        content = _content(record.value or b"") if any(paths) else None
         key = record.key.decode(errors="replace") if record.key is not None else _at(content, self.key_path)
         return RecordReference(
             topic=record.topic,

@@ -119,23 +119,22 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             frame: one column a feature: Float64, String or Boolean by kind; null (or NaN) is a missing value.
         """
         X = np.zeros((frame.height, self.n_columns), dtype=np.float32)
-        missing = np.zeros((frame.height, len(self.columns)), dtype=np.bool_)
-        for place, n_null in enumerate(frame.select(self.feature_names).null_count().row(0)):
-            if n_null:
-                missing[:, place] = frame.get_column(self.feature_names[place]).is_null().to_numpy()
-        self._fill_numeric(frame, X, missing)
-        self._fill_others(frame, X)
-        return Transformed(X, missing if missing.any() else None)
+        missing = self._fill_numeric(frame, X)
+        self._fill_others(frame, X, missing)
+        return Transformed(X, _as_matrix(missing, frame.height, len(self.columns)))
 
-    def _fill_others(self, frame: pl.DataFrame, X: NDArray[np.float32]) -> None:
-        """One-hot levels and booleans; one native call computes them all, since each call may wait for another thread."""
+    def _fill_others(self, frame: pl.DataFrame, X: NDArray[np.float32], missing: dict[int, NDArray[np.bool_]]) -> None:
+        """One-hot levels and booleans; one native call computes them all, since each may wait for another thread."""
         if not self._expressions:
             return
-        rows = np.arange(frame.height)
+        first_cells = np.arange(0, X.size, self.n_columns)
         for place, values in zip(self._other_places, frame.select(self._expressions).iter_columns(), strict=True):
-            start = self.starts[place]
-            if isinstance(self.columns[place], CategoricalColumn):
-                X[rows, start + values.to_numpy()] = 1.0
+            column, start = self.columns[place], int(self.starts[place])
+            original = frame.get_column(column.feature)
+            if original.null_count():
+                missing[place] = original.is_null().to_numpy()
+            if isinstance(column, CategoricalColumn):
+                X.reshape(-1)[first_cells + (start + values.to_numpy())] = 1.0
             else:
                 X[:, start] = values.to_numpy()
 
@@ -148,35 +147,36 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """Level of each category (the last one for unknown or missing values), 0 or 1 of each boolean: Int64 columns."""
         return [_expression(column) for column in self.columns if not isinstance(column, NumericColumn)]
 
-    def _fill_numeric(self, frame: pl.DataFrame, X: NDArray[np.float32], missing: NDArray[np.bool_]) -> None:
+    def _fill_numeric(self, frame: pl.DataFrame, X: NDArray[np.float32]) -> dict[int, NDArray[np.bool_]]:
+        """All numeric columns at once, feature by feature in memory, in place; returns where values are missing."""
         numeric = self._numeric
-        if not len(numeric.places):
-            return
-        values = np.ascontiguousarray(frame.select(numeric.names).to_numpy(), dtype=np.float64)
-        absent = np.isnan(values)
-        if absent.any():
-            missing[:, numeric.places] = absent
-            values = np.where(absent, numeric.typical, values)
-        if numeric.log.any():
-            logged = values[:, numeric.log]
-            values = values.copy() if not absent.any() else values
-            values[:, numeric.log] = np.copysign(np.log1p(np.abs(logged)), logged)
+        values = np.empty((len(numeric.places), frame.height), dtype=np.float64)
+        for row, name in enumerate(numeric.names):
+            values[row] = frame.get_column(name).to_numpy()
+        missing: dict[int, NDArray[np.bool_]] = {}
+        for row in np.flatnonzero(np.isnan(values).any(axis=1)).tolist():
+            absent = missing[int(numeric.places[row])] = np.isnan(values[row])
+            values[row, absent] = numeric.typical[row]
+        logged = values[: numeric.n_log]
+        np.copysign(np.log1p(np.abs(logged)), logged, out=logged)
         # A float64 near its limit may overflow here; the soft clip (or float32 infinity, refused below) deals with it.
         with np.errstate(over="ignore"):
-            values = (values - numeric.mean) / numeric.sd
-        X[:, self.starts[numeric.places]] = _bounded(values, self.clip)
+            values -= numeric.mean
+            values /= numeric.sd
+        X[:, self.starts[numeric.places]] = _bounded(values, self.clip).T
+        return missing
 
     @cached_property
     def _numeric(self) -> _NumericColumns:
-        places = [place for place, column in enumerate(self.columns) if isinstance(column, NumericColumn)]
-        columns = [column for column in self.columns if isinstance(column, NumericColumn)]
+        columns = [(place, column) for place, column in enumerate(self.columns) if isinstance(column, NumericColumn)]
+        columns.sort(key=lambda entry: not entry[1].log)
         return _NumericColumns(
-            places=np.array(places, dtype=np.intp),
-            names=[column.feature for column in columns],
-            typical=np.array([column.typical for column in columns]),
-            log=np.array([column.log for column in columns], dtype=np.bool_),
-            mean=np.array([column.mean for column in columns]),
-            sd=np.array([column.sd for column in columns]),
+            places=np.array([place for place, _ in columns], dtype=np.intp),
+            names=[column.feature for _, column in columns],
+            n_log=sum(column.log for _, column in columns),
+            typical=np.array([column.typical for _, column in columns]),
+            mean=np.array([column.mean for _, column in columns]).reshape(-1, 1),
+            sd=np.array([column.sd for _, column in columns]).reshape(-1, 1),
         )
 
     def inverse(self, place: int, x_hat: NDArray[np.float32]) -> list[Value]:
@@ -225,11 +225,24 @@ def _expression(column: CategoricalColumn | BooleanColumn) -> pl.Expr:
     return values.fill_null(column.typical).cast(pl.Int64)
 
 
+def _as_matrix(missing: dict[int, NDArray[np.bool_]], n_rows: int, n_features: int) -> NDArray[np.bool_] | None:
+    """Bool (n_rows, n_features); None when nothing is missing."""
+    if not missing:
+        return None
+    matrix = np.zeros((n_rows, n_features), dtype=np.bool_)
+    for place, absent in missing.items():
+        matrix[:, place] = absent
+    return matrix
+
+
 def _bounded(values: NDArray[np.float64], clip: float | None) -> NDArray[np.float64]:
-    """The soft clip; without one, at least what float32 can hold."""
+    """The soft clip, in place; without one, at least what float32 can hold."""
     if clip is None:
-        return np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX)
-    return clip * np.tanh(values / clip)
+        return np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX, out=values)
+    values /= clip
+    np.tanh(values, out=values)
+    values *= clip
+    return values
 
 
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -245,12 +258,21 @@ def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _NumericColumns:
-    """Parameters of all numeric features side by side; arrays (n_numeric,)."""
+    """Parameters of all numeric features side by side, those with a logarithm first.
+
+    Attributes:
+        places: intp (n_numeric,), numbers of the features.
+        names: of the features.
+        n_log: how many have a logarithm.
+        typical: float64 (n_numeric,).
+        mean: float64 (n_numeric, 1).
+        sd: float64 (n_numeric, 1).
+    """
 
     places: NDArray[np.intp]
     names: list[str]
+    n_log: int
     typical: NDArray[np.float64]
-    log: NDArray[np.bool_]
     mean: NDArray[np.float64]
     sd: NDArray[np.float64]
 

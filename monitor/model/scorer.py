@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.errors import BundleError
+from monitor.model.interpreter import input_shape, load_interpreter, run_in_pieces
 from monitor.native_output import native_stderr_held
 
 
@@ -25,12 +27,8 @@ class Explanation:
     residual: NDArray[np.float32]
 
 
-# Activations of so many rows stay in the cache, and the memory of the network does not grow with the micro-batch.
-_ROWS_AT_ONCE = 1024
-
-
 class Scorer:
-    """The two signatures of a `scorer.tflite`. Not thread-safe: one thread owns it."""
+    """The two signatures of a `scorer.tflite`; each thread that scores gets an interpreter of its own."""
 
     def __init__(self, model: bytes, n_columns: int, *, source: object, num_threads: int = 1) -> None:
         """Loads the network.
@@ -44,27 +42,36 @@ class Scorer:
         Raises:
             BundleError: not a LiteRT model, or one of other signatures or width.
         """
-        from ai_edge_litert.interpreter import Interpreter
-
+        self._model = model
+        self._num_threads = num_threads
+        self._runners = threading.local()
         try:
-            interpreter = Interpreter(model_content=model, num_threads=num_threads)
-            signatures = set(interpreter.get_signature_list())
+            signatures = set(self._interpreter().get_signature_list())
         except ValueError as error:
             raise BundleError(source, f"is not a LiteRT model: {error}") from error
         if not {"score", "explain"} <= signatures:
             raise BundleError(
                 source, "lacks a signature", expected="score, explain", found=", ".join(sorted(signatures)) or "none"
             )
-        self._score = interpreter.get_signature_runner("score")
-        self._explain = interpreter.get_signature_runner("explain")
         self._n_columns = n_columns
-        width = _only(self._score.get_input_details())["shape_signature"][-1]
+        self._fixed_rows, width = input_shape(self._runner("score"))
         if width != n_columns:
             raise BundleError(
                 source, "takes rows of another width than preprocess.json makes", expected=n_columns, found=width
             )
         with native_stderr_held():  # LiteRT announces its delegate when it first runs
             self.score(np.zeros((1, n_columns), dtype=np.float32))
+
+    def _interpreter(self) -> Any:
+        return load_interpreter(self._model, self._num_threads)
+
+    def _runner(self, signature: str) -> Any:
+        """This thread's runner of a signature; both share an interpreter, which stays alive with them."""
+        if not hasattr(self._runners, "score"):
+            interpreter = self._interpreter()
+            self._runners.score = interpreter.get_signature_runner("score")
+            self._runners.explain = interpreter.get_signature_runner("explain")
+        return getattr(self._runners, signature)
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw scores, float32 (n_rows,): higher is more anomalous; the scale is the detector's own.
@@ -74,9 +81,8 @@ class Scorer:
         """
         if len(X) == 0:
             return np.zeros(0, dtype=np.float32)
-        X = self._checked(X)
-        parts = [_only(self._score(X=X[start : start + _ROWS_AT_ONCE])) for start in range(0, len(X), _ROWS_AT_ONCE)]
-        return np.concatenate(parts).astype(np.float32, copy=False).reshape(len(X))
+        (scores,) = run_in_pieces(self._runner("score"), self._checked(X), self._fixed_rows).values()
+        return scores.astype(np.float32, copy=False).reshape(len(X))
 
     def explain(self, X: NDArray[np.float32]) -> Explanation:
         """Reconstruction and per-column residual.
@@ -86,15 +92,10 @@ class Scorer:
         """
         if len(X) == 0:
             return Explanation(np.zeros_like(X), np.zeros_like(X))
-        outputs = self._explain(X=self._checked(X))
-        return Explanation(x_hat=np.array(outputs["x_hat"]), residual=np.array(outputs["residual"]))
+        outputs = run_in_pieces(self._runner("explain"), self._checked(X), self._fixed_rows)
+        return Explanation(x_hat=outputs["x_hat"], residual=outputs["residual"])
 
     def _checked(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         if X.ndim != 2 or X.shape[1] != self._n_columns or X.dtype != np.float32:
             raise ValueError(f"X must be float32 (n_rows, {self._n_columns}), got {X.dtype} {X.shape}")
         return np.ascontiguousarray(X)
-
-
-def _only(mapping: dict[str, Any]) -> Any:
-    (value,) = mapping.values()
-    return value

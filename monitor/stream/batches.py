@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from monitor.stream.record_batches import RecordBatch
+from monitor.stream.records import Records
 
 
 @dataclass(frozen=True)
@@ -19,18 +17,26 @@ class Segment:
         topic: of the records.
         partition: of the records.
         epoch: which assignment of the partition they were read under; offsets are committed only while it lasts.
-        records: kafka-python's ConsumerRecord, ascending by offset.
+        batches: the records, ascending by offset; never empty.
     """
 
     topic: str
     partition: int
     epoch: int
-    records: Sequence[Any]
+    batches: Sequence[RecordBatch]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batches))
+
+    @property
+    def first_offset(self) -> int:
+        """That of the first record."""
+        return self.batches[0].offsets[0]
 
     @property
     def next_offset(self) -> int:
         """The offset to commit once these records are done: that of the next record to read."""
-        return int(self.records[-1].offset) + 1
+        return self.batches[-1].offsets[-1] + 1
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,12 @@ class MicroBatch:
     @property
     def n_rows(self) -> int:
         """Number of records."""
-        return sum(len(segment.records) for segment in self.segments)
+        return sum(map(len, self.segments))
 
-    @property
-    def records(self) -> list[Any]:
+    def read(self) -> Records:
         """All records, segment after segment."""
-        return list(chain.from_iterable(segment.records for segment in self.segments))
-
-    def offsets(self, segment: Segment) -> NDArray[np.int64]:
-        """int64 (n,) offsets of one segment's records."""
-        return np.fromiter((record.offset for record in segment.records), dtype=np.int64, count=len(segment.records))
+        batches = [(segment.partition, batch) for segment in self.segments for batch in segment.batches]
+        return Records.read(self.segments[0].topic, batches)
 
 
 @dataclass
@@ -87,7 +89,7 @@ class BatchBuilder:
         if segments and not self._segments:
             self._opened_at = self.clock()
         self._segments.extend(segments)
-        self._rows += sum(len(segment.records) for segment in segments)
+        self._rows += sum(map(len, segments))
 
     def remaining_s(self, idle_s: float) -> float:
         """Seconds until the open batch is due, at most `idle_s`; that when there is none."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from monitor.errors import InvalidRecord
+from monitor.stream.records import Record
 from monitor.stream.sink import Message
 
 
-def dead_letter(record: Any, reason: InvalidRecord, topic: str) -> Message:
+def dead_letter(record: Record, reason: InvalidRecord, topic: str) -> Message:
     """The message for one invalid record.
 
     Headers: `topic`, `partition`, `offset`, `timestamp` (milliseconds), `reason`, `detail`; `null_value` when the record had
     no value at all; the record's own headers behind them as `original.<name>`.
 
     Args:
-        record: kafka-python's ConsumerRecord.
+        record: as it came.
         reason: why it is invalid.
         topic: where dead letters go.
     """
@@ -30,7 +30,7 @@ def dead_letter(record: Any, reason: InvalidRecord, topic: str) -> Message:
     ]
     if record.value is None:
         headers.append(("null_value", b"true"))
-    headers += [(f"original.{name}", content) for name, content in record.headers or () if content is not None]
+    headers += [(f"original.{name}", content) for name, content in record.headers if content is not None]
     value = record.value or b""
     lane = record.partition
     return Message(

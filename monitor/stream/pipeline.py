@@ -23,6 +23,7 @@ from monitor.settings import Settings
 from monitor.stream.batches import MicroBatch
 from monitor.stream.broker import Cluster
 from monitor.stream.dead_letters import dead_letter
+from monitor.stream.records import Record, Records
 from monitor.stream.sink import Message
 
 
@@ -35,7 +36,7 @@ class Judged:
         messages: alerts and dead letters, in the order of the records.
         scores: float64 (n_scored,).
         n_flagged: how many alerts there are.
-        reasons: dead letters by reason.
+        invalid: position in the batch and reason of each dead letter, ascending.
         imputed: replaced values by feature.
         timestamps_ms: int64 (n_rows,), Kafka's timestamps.
         stage_seconds: wall time by stage.
@@ -45,10 +46,15 @@ class Judged:
     messages: list[Message]
     scores: NDArray[np.float64]
     n_flagged: int
-    reasons: Counter[str]
+    invalid: Sequence[tuple[int, InvalidRecord]]
     imputed: dict[str, int]
     timestamps_ms: NDArray[np.int64]
     stage_seconds: dict[str, float]
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Dead letters by reason."""
+        return Counter(reason.reason for _, reason in self.invalid)
 
 
 class InvalidWindow:
@@ -118,22 +124,15 @@ class Pipeline:
         return settings.target_alert_rate if settings.threshold is None else p_value_of(settings.threshold)
 
     def judge(self, batch: MicroBatch) -> Judged:
-        """Decodes and scores a micro-batch and writes its alerts and dead letters.
-
-        Raises:
-            TooManyInvalidRecords: more than `max_invalid_ratio` of the last records were invalid; nothing was published.
-        """
+        """Decodes and scores a micro-batch and writes its alerts and dead letters; may be called by several threads."""
         settings = self.settings
         stages: dict[str, float] = {}
         stage = _stage_timer(stages)
-        records = batch.records
         with stage("decode"):
-            decoded = self._decoder.decode([record.value for record in records])
-        self._window.check(
-            len(records), decoded.invalid, topic=settings.features_topic, max_invalid_ratio=settings.max_invalid_ratio
-        )
+            records = batch.read()
+            decoded = self._decoder.decode(records.values)
         rows = np.asarray(decoded.rows, dtype=np.intp)
-        detections = detect(self.bundle, decoded.frame, self._tie_breakers(batch)[rows], stage)
+        detections = detect(self.bundle, decoded.frame, self._tie_breakers(records)[rows], stage)
         flagged = np.flatnonzero(detections.score >= self.threshold)
         with stage("explain"):
             alerts = self._alerts([records[rows[place]] for place in flagged], decoded.frame, detections, flagged)
@@ -146,20 +145,34 @@ class Pipeline:
             messages=[message for _, message in in_order],
             scores=detections.score,
             n_flagged=len(flagged),
-            reasons=Counter(reason.reason for _, reason in decoded.invalid),
+            invalid=decoded.invalid,
             imputed=self._imputed(detections),
-            timestamps_ms=np.fromiter((record.timestamp for record in records), dtype=np.int64, count=len(records)),
+            timestamps_ms=records.timestamps_ms,
             stage_seconds=stages,
         )
 
-    def _tie_breakers(self, batch: MicroBatch) -> NDArray[np.float64]:
-        parts = [
-            tie_breakers(self.bundle.sha256, part.topic, part.partition, batch.offsets(part)) for part in batch.segments
-        ]
-        return np.concatenate(parts)
+    def admit(self, judged: Judged) -> None:
+        """Takes note of what was invalid, batch after batch.
+
+        Raises:
+            TooManyInvalidRecords: more than `max_invalid_ratio` of the last records were invalid.
+        """
+        self._window.check(
+            judged.batch.n_rows,
+            judged.invalid,
+            topic=self.settings.features_topic,
+            max_invalid_ratio=self.settings.max_invalid_ratio,
+        )
+
+    def _tie_breakers(self, records: Records) -> NDArray[np.float64]:
+        values = np.empty(len(records), dtype=np.float64)
+        for partition in np.unique(records.partitions).tolist():
+            of_it = records.partitions == partition
+            values[of_it] = tie_breakers(self.bundle.sha256, records.topic, partition, records.offsets[of_it])
+        return values
 
     def _alerts(
-        self, records: list[Any], frame: Any, detections: Detections, flagged: NDArray[np.intp]
+        self, records: list[Record], frame: Any, detections: Detections, flagged: NDArray[np.intp]
     ) -> list[Message]:
         """Messages for the flagged rows."""
         settings = self.settings
@@ -187,7 +200,7 @@ class Pipeline:
         return {name: count for name, count in zip(self.bundle.schema.feature_names, counts, strict=True) if count}
 
 
-def _alert_message(topic: str, record: Any, alert: Alert) -> Message:
+def _alert_message(topic: str, record: Record, alert: Alert) -> Message:
     def smaller() -> Message:
         return Message(topic, record.key, without_payload(alert).to_json(), lane=record.partition)
 

@@ -18,6 +18,7 @@ from monitor.errors import BrokerError
 from monitor.settings import Settings
 from monitor.stream.batches import Segment
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
+from monitor.stream.record_batches import RecordBatch, poll_record_batches
 from monitor.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Source:
                 metadata_max_age_ms=30_000,
                 metrics_enabled=False,
             )
+            poll_record_batches(self._consumer)
             self._consumer.subscribe([settings.features_topic], listener=_listener(self))
 
     @property
@@ -137,16 +139,16 @@ class Source:
                 raise  # rights may come back, as they went
             raise BrokerError(self._settings.bootstrap_servers, f"reading: {describe_kafka_error(error)}") from error
         with self._lock:
-            return [self._segment(partition, records) for partition, records in polled.items()]
+            return [self._segment(partition, batches) for partition, batches in polled.items()]
 
-    def _segment(self, partition: Any, records: list[Any]) -> Segment:
+    def _segment(self, partition: Any, batches: list[RecordBatch]) -> Segment:
         held = self._held.get(partition)
         segment = Segment(
-            topic=partition.topic, partition=partition.partition, epoch=held.epoch if held else 0, records=records
+            topic=partition.topic, partition=partition.partition, epoch=held.epoch if held else 0, batches=batches
         )
         if held:
             held.unacknowledged.append(segment)
-            held.newest_ms = records[-1].timestamp
+            held.newest_ms = batches[-1].stored.max_timestamp_ms
         return segment
 
     def _begin(self, partitions: Iterable[Any]) -> None:
@@ -260,10 +262,11 @@ class Source:
 
         with self._lock:
             held = self._held.get(partition)
-            first = held.unacknowledged[0].records[0] if held and held.unacknowledged else None
+            first = held.unacknowledged[0].batches[0] if held and held.unacknowledged else None
             newest_ms = held.newest_ms if held else None
         if first is not None:
-            return Lag(partition.partition, max(0, end - first.offset), max(0.0, now_s - first.timestamp / 1000))
+            behind_s = now_s - first.stored.first_timestamp_ms / 1000
+            return Lag(partition.partition, max(0, end - first.offsets[0]), max(0.0, behind_s))
         try:
             position = self._consumer.position(partition, timeout_ms=int(timeout_s * 1000))
         except NoOffsetForPartitionError:

@@ -1,7 +1,7 @@
-"""The second thread: judges micro-batches and delivers their messages, one batch on the wire while the next is scored.
+"""The other threads: a few judge micro-batches side by side, one delivers their messages in the order of the batches.
 
-This file is the whole boundary between the two threads: closed batches go in through a bounded queue, acknowledged ones
-come out through another. `Worker.turn` is one step of it and can be called without any thread.
+This file is the whole boundary between the threads: closed batches go in through a bounded queue, acknowledged ones come
+out through another. `Worker.turn` is one step of the delivery and can be called without any thread.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,10 +21,13 @@ from monitor.stream.sink import DeliveryAbortedError, Message
 
 
 class Judge(Protocol):
-    """Turns a micro-batch into messages."""
+    """Turns micro-batches into messages."""
 
     def judge(self, batch: MicroBatch) -> Judged:
-        """Decodes, scores and decides."""
+        """Decodes, scores and decides; called by several threads."""
+
+    def admit(self, judged: Judged) -> None:
+        """Called batch after batch before anything of it is sent; raises when the daemon had better stop."""
 
 
 class OnTheWay(Protocol):
@@ -52,23 +56,26 @@ class Worker:
 
     Attributes:
         judge: the pipeline in service.
+        executor: runs it; its threads are how many batches are judged at a time.
         send: starts the delivery of messages.
-        queue_batches: how many closed batches may wait.
+        max_batches: how many may be in here before the first of them is sent: being judged, or waiting for that or their turn.
         on_waiting: told a topic and whether delivery to it is stuck.
         acknowledged: finished batches, in order.
         failure: what ended the worker, if anything did.
     """
 
     judge: Judge
+    executor: Executor
     send: Callable[[Sequence[Message]], OnTheWay]
-    queue_batches: int
+    max_batches: int
     on_waiting: Callable[[str, bool], None]
     acknowledged: queue.SimpleQueue[Acknowledged] = field(default_factory=queue.SimpleQueue)
     failure: Exception | None = None
     abort: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._inbox: queue.Queue[MicroBatch | None] = queue.Queue(maxsize=self.queue_batches)
+        self._room = threading.Semaphore(self.max_batches)
+        self._inbox: queue.SimpleQueue[Future[Judged] | None] = queue.SimpleQueue()
         self._on_the_way: tuple[Judged, OnTheWay] | None = None
         self._thread = threading.Thread(target=self._run, name="ganwatch-worker", daemon=True)
 
@@ -77,29 +84,16 @@ class Worker:
         self._thread.start()
 
     def offer(self, batch: MicroBatch, timeout_s: float) -> bool:
-        """Queues a closed batch; False when there was no room for `timeout_s`."""
-        try:
-            self._inbox.put(batch, timeout=timeout_s)
-        except queue.Full:
+        """Has a closed batch judged; False when there was no room for `timeout_s`."""
+        if not self._room.acquire(timeout=timeout_s):
             return False
+        self._inbox.put(self.executor.submit(self.judge.judge, batch))
         return True
-
-    @property
-    def full(self) -> bool:
-        """Whether another batch would have to wait."""
-        return self._inbox.full()
 
     def finish(self, timeout_s: float) -> None:
         """Completes what was queued; what is not acknowledged within `timeout_s` stays uncommitted."""
-        deadline = time.monotonic() + timeout_s
-        while self._thread.is_alive() and self.failure is None:
-            try:
-                self._inbox.put(None, timeout=max(0.0, deadline - time.monotonic()))
-                break
-            except queue.Full:
-                if time.monotonic() >= deadline:
-                    break
-        self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._inbox.put(None)
+        self._thread.join(timeout=timeout_s)
         self.abort.set()
         self._thread.join(timeout=1.0)
 
@@ -113,21 +107,23 @@ class Worker:
             self.failure = error
 
     def turn(self) -> bool:
-        """One step: judge a batch or, when none is waiting, wait for the acknowledgements of the last one.
+        """One step: send what the next batch led to or, when none is waiting, wait for the last one's acknowledgements.
 
         Returns:
             False when `finish` was called and nothing is left.
         """
         try:
-            batch = self._inbox.get(block=self._on_the_way is None)
+            judgement = self._inbox.get(block=self._on_the_way is None)
         except queue.Empty:
             self._complete()
             return True
-        if batch is None:
+        if judgement is None:
             self._complete()
             return False
         try:
-            judged = self.judge.judge(batch)
+            judged = judgement.result()
+            self._room.release()
+            self.judge.admit(judged)
         except GanwatchError:
             self._complete()  # what was sent before is acknowledged and committed all the same
             raise

@@ -38,7 +38,7 @@ def test_a_full_batch_is_closed_at_once(builder: BatchBuilder, clock: Clock) -> 
     batch = builder.close_if_due()
     assert batch is not None
     assert (batch.n_rows, batch.closed_at) == (5, clock.now)
-    assert [record.value for record in batch.records] == [b"1", b"2", b"3", b"4", b"5"]
+    assert [record.value for record in batch.read()] == [b"1", b"2", b"3", b"4", b"5"]
 
 
 def test_a_batch_is_closed_when_its_first_record_has_waited_long_enough(builder: BatchBuilder, clock: Clock) -> None:
@@ -101,4 +101,4 @@ def test_a_batch_that_overflows_is_closed_with_all_it_got(builder: BatchBuilder)
 def test_the_offset_to_commit_is_the_next_one_to_read() -> None:
     part = segment([b"1", b"2", b"3"], first=41)
     assert part.next_offset == 44
-    np.testing.assert_array_equal(batch_of(part).offsets(part), [41, 42, 43])
+    np.testing.assert_array_equal(batch_of(part).read().offsets, [41, 42, 43])

@@ -158,9 +158,9 @@ def test_every_record_is_scored_or_a_dead_letter(machines_bundle: Bundle) -> Non
 
 def test_too_many_bad_records_publish_nothing_and_name_one(machines_bundle: Bundle) -> None:
     pipeline = pipeline_of(machines_bundle, max_invalid_ratio=0.1, invalid_window_rows=50)
-    pipeline.judge(batch_of(segment([*records_of(45), *[b"{"] * 5])))
+    pipeline.admit(pipeline.judge(batch_of(segment([*records_of(45), *[b"{"] * 5]))))
     with pytest.raises(TooManyInvalidRecords, match="6 of the last 50 records are invalid"):
-        pipeline.judge(batch_of(segment([b"{"], first=50)))
+        pipeline.admit(pipeline.judge(batch_of(segment([b"{"], first=50))))
 
 
 def test_missing_values_are_counted_by_feature_and_named_in_the_alert(machines_bundle: Bundle) -> None:

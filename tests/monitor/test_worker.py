@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,23 +29,30 @@ class World:
     Attributes:
         events: what happened, in order.
         broken: batches that cannot be judged, with the error.
+        refused: batches after which the daemon had better stop, with the error.
         held: delivery waits for this before the broker answers.
     """
 
     events: list[str] = field(default_factory=list)
     broken: dict[int, Exception] = field(default_factory=dict)
+    refused: dict[int, Exception] = field(default_factory=dict)
     held: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.held.set()
 
     def judge(self, batch: MicroBatch) -> Judged:
-        number = batch.records[0].offset
+        number = batch.segments[0].first_offset
         self.events.append(f"judge {number}")
         if number in self.broken:
             raise self.broken[number]
         message = Message("alerts", None, str(number).encode(), lane=0)
-        return Judged(batch, [message], np.zeros(1), 1, Counter(), {}, np.zeros(1, dtype=np.int64), {})
+        return Judged(batch, [message], np.zeros(1), 1, (), {}, np.zeros(1, dtype=np.int64), {})
+
+    def admit(self, judged: Judged) -> None:
+        number = judged.batch.segments[0].first_offset
+        if number in self.refused:
+            raise self.refused[number]
 
     def send(self, messages: Sequence[Message]) -> OnTheWay:
         number = messages[0].value.decode()
@@ -70,9 +78,25 @@ def world() -> World:
     return World()
 
 
-def worker_of(world: World, queue_batches: int = 2, waits: list[tuple[str, bool]] | None = None) -> Worker:
+class AtOnce(Executor):
+    """Does what it is told before it goes on: no thread, one order of events."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def worker_of(
+    world: World, max_batches: int = 3, waits: list[tuple[str, bool]] | None = None, executor: Executor | None = None
+) -> Worker:
     report = (lambda topic, waiting: waits.append((topic, waiting))) if waits is not None else (lambda *_: None)
-    return Worker(judge=world, send=world.send, queue_batches=queue_batches, on_waiting=report)
+    return Worker(
+        judge=world, executor=executor or AtOnce(), send=world.send, max_batches=max_batches, on_waiting=report
+    )
 
 
 def numbered(number: int) -> MicroBatch:
@@ -84,19 +108,20 @@ def acknowledged(worker: Worker) -> list[int]:
     numbers = []
     while True:
         try:
-            numbers.append(worker.acknowledged.get_nowait().judged.batch.records[0].offset)
+            numbers.append(worker.acknowledged.get_nowait().judged.batch.segments[0].first_offset)
         except queue.Empty:
             return numbers
 
 
-def test_one_batch_is_on_the_way_while_the_next_is_judged(world: World) -> None:
-    worker = worker_of(world, queue_batches=3)
+def test_each_batch_is_sent_in_its_turn_once_the_one_before_it_is_acknowledged(world: World) -> None:
+    worker = worker_of(world, max_batches=3)
     for number in (1, 2, 3):
         assert worker.offer(numbered(number), 0)
     for _ in range(4):
         assert worker.turn()
     assert world.events == [
-        "judge 1", "send 1", "judge 2", "acknowledged 1", "send 2", "judge 3", "acknowledged 2", "send 3", "acknowledged 3",
+        "judge 1", "judge 2", "judge 3",
+        "send 1", "acknowledged 1", "send 2", "acknowledged 2", "send 3", "acknowledged 3",
     ]  # fmt: skip
     assert acknowledged(worker) == [1, 2, 3]
 
@@ -127,14 +152,14 @@ def test_what_was_sent_is_completed_when_the_next_batch_cannot_be_judged(world: 
 
 def test_a_failure_ends_the_thread_and_is_kept(world: World) -> None:
     error = world.broken[2] = ConfigError("topic", "too many bad records")
-    worker = worker_of(world, queue_batches=3)
+    worker = worker_of(world, max_batches=3)
     for number in (1, 2, 3):
         worker.offer(numbered(number), 0)
     worker.start()
     worker.finish(TIMEOUT_S)
     assert worker.failure is error
     assert acknowledged(worker) == [1]
-    assert "judge 3" not in world.events
+    assert "send 3" not in world.events
 
 
 def test_an_error_of_our_own_code_is_kept_too_and_commits_nothing_of_its_batch(world: World) -> None:
@@ -148,7 +173,7 @@ def test_an_error_of_our_own_code_is_kept_too_and_commits_nothing_of_its_batch(w
 
 
 def test_finishing_completes_all_that_was_queued(world: World) -> None:
-    worker = worker_of(world, queue_batches=4)
+    worker = worker_of(world, max_batches=4)
     worker.start()
     for number in range(50):
         assert worker.offer(numbered(number), TIMEOUT_S)
@@ -167,26 +192,57 @@ def test_what_the_broker_does_not_acknowledge_in_time_stays_uncommitted(world: W
         worker.offer(numbered(number), TIMEOUT_S)
     worker.finish(0.2)
     assert acknowledged(worker) == []
-    assert world.events[:2] == ["judge 1", "send 1"]
+    assert [event for event in world.events if not event.startswith("judge")] == ["send 1"]
     assert not worker._thread.is_alive()
     assert worker.failure is None
     assert ("alerts", True) in waits
 
 
-def test_a_full_queue_refuses_another_batch_and_says_so(world: World) -> None:
-    worker = worker_of(world, queue_batches=2)
+def test_there_is_room_for_so_many_batches_and_again_when_one_was_sent(world: World) -> None:
+    worker = worker_of(world, max_batches=2)
     assert worker.offer(numbered(1), 0)
-    assert not worker.full
     assert worker.offer(numbered(2), 0)
-    assert worker.full
     assert not worker.offer(numbered(3), 0.01)
     worker.turn()
     assert worker.offer(numbered(3), 0)
 
 
+def test_batches_are_judged_side_by_side_and_delivered_in_their_order(world: World) -> None:
+    second_is_judged = threading.Event()
+    judge = world.judge
+
+    def later_first(batch: MicroBatch) -> Judged:
+        if batch.segments[0].first_offset == 1:
+            assert second_is_judged.wait(TIMEOUT_S), "only one batch is judged at a time"
+        judged = judge(batch)
+        second_is_judged.set()
+        return judged
+
+    world.judge = later_first  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as executor:
+        worker = worker_of(world, executor=executor)
+        for number in (1, 2):
+            worker.offer(numbered(number), 0)
+        for _ in range(3):
+            worker.turn()
+    assert world.events == ["judge 2", "judge 1", "send 1", "acknowledged 1", "send 2", "acknowledged 2"]
+    assert acknowledged(worker) == [1, 2]
+
+
+def test_nothing_of_a_batch_is_sent_that_makes_the_daemon_stop(world: World) -> None:
+    world.refused[2] = ConfigError("topic", "too many bad records")
+    worker = worker_of(world)
+    for number in (1, 2, 3):
+        worker.offer(numbered(number), 0)
+    worker.turn()
+    with pytest.raises(ConfigError):
+        worker.turn()
+    assert [event for event in world.events if "judge" not in event] == ["send 1", "acknowledged 1"]
+
+
 def test_finishing_ends_within_its_time_although_the_queue_is_full_and_stuck(world: World) -> None:
     world.held.clear()
-    worker = worker_of(world, queue_batches=1)
+    worker = worker_of(world, max_batches=1)
     worker.start()
     for number in range(4):
         worker.offer(numbered(number), 0.1)
