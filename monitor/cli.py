@@ -27,6 +27,7 @@ from monitor.command_options import (
     ThresholdOption,
 )
 from monitor.errors import ConfigError, GanwatchError
+from monitor.native_memory import limit_arenas
 
 app = typer.Typer(
     name="ganwatch",
@@ -100,8 +101,9 @@ def run(
     if list_settings:
         _print_settings()
         return
-    # Polling has one core, decoding and scoring the other; a pool of decoders would only take the cores from them.
+    # Micro-batches are decoded side by side; a pool of threads for each of them would only take the cores from the others.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    limit_arenas()
     from monitor.daemon import SettingsSource, run_daemon
 
     named = {

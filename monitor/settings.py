@@ -58,7 +58,7 @@ class Settings(BaseModel):
     fetch_max_wait_s: Seconds = Field(
         0.5, description="how long a broker may hold a fetch while there is nothing to send"
     )
-    fetch_max_bytes: int = Field(16 * 2**20, ge=1024, description="the most one fetch answer may hold")
+    fetch_max_bytes: int = Field(8 * 2**20, ge=1024, description="the most one fetch answer may hold")
     broker_timeout_s: Seconds = Field(10.0, description="at start: the longest wait for a broker")
     broker_give_up_s: Seconds | None = Field(
         None, description="later: end with exit code 5 after waiting this long; never by default"
@@ -78,7 +78,7 @@ class Settings(BaseModel):
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="of alerts and dead letters")
 
     # Micro-batches
-    max_rows: int = Field(8192, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
+    max_rows: int = Field(6144, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
     max_wait_s: Seconds = Field(0.05, description="or this long after its first record")
     queue_batches: int = Field(2, ge=1, le=64, description="closed micro-batches that may wait for their turn")
     judge_threads: int = Field(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monitor.cli import (
+from monitor.command_options import (
     BrokersOption,
     ConfigOption,
     ModelOption,
@@ -39,9 +39,11 @@ def train(
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
-    detector: Annotated[str, typer.Option(help="Which detector.")] = "efficient_gan",
+    detector: Annotated[
+        str, typer.Option(help="One of alocc, anogan, autoencoder, efficient_gan, ganomaly, vae.")
+    ] = "efficient_gan",
     preset: Annotated[
-        str, typer.Option(help="`default`: stable and measured; `paper`: arXiv 1802.06222 to the letter.")
+        str, typer.Option(help="`default`: stable and measured; `paper`: as published, where a paper says how.")
     ] = "default",
     label: Annotated[
         str | None,
@@ -190,6 +192,12 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str) -> No
     console.print(
         f"training   {metrics['steps']} steps in {metrics['train_seconds']} s, kept step {metrics['best_step']}"
     )
+    if metrics["restarts"]:
+        console.print(f"restarts   {len(metrics['restarts'])}: {'; '.join(metrics['restarts'])}")
+    if metrics["collapse"]:
+        console.print(f"collapse   of the last attempt, too: {metrics['collapse']}; try another seed or detector")
+    if metrics["trimmed_rows"]:
+        console.print(f"trimmed    {metrics['trimmed_rows']} training rows that scored highest, for a second fit")
     if metrics["calibration_tail"] is None:
         console.print(
             "tail       too few or too extreme held-out scores for a fitted tail; p-values end at 1 / (calibration rows + 1)"

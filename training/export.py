@@ -27,6 +27,10 @@ class Exportable(Protocol):
     def networks(self) -> Sequence[keras.layers.Layer]:
         """Everything that holds weights."""
 
+    @property
+    def serving_rows(self) -> int | None:
+        """Rows that one call of the exported detector takes; None for any number."""
+
     def score(self, X: tf.Tensor) -> tf.Tensor:
         """X float32 (n, d) → raw scores float32 (n,)."""
 
@@ -35,13 +39,15 @@ class Exportable(Protocol):
 
 
 def export_scorer(detector: Exportable, n_columns: int) -> bytes:
-    """The content of `scorer.tflite`: signatures `score` and `explain`, weights shared, dynamic batch.
+    """The content of `scorer.tflite`: signatures `score` and `explain`, weights shared.
+
+    Both take any number of rows, unless the detector needs a fixed one.
 
     Args:
         detector: trained.
         n_columns: width d of X.
     """
-    signature = [tf.TensorSpec((None, n_columns), tf.float32, name="X")]
+    signature = [tf.TensorSpec((detector.serving_rows, n_columns), tf.float32, name="X")]
     archive = keras.export.ExportArchive()
     # A network that is not tracked is exported without an error and without its weights.
     for network in detector.networks:

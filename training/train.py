@@ -249,6 +249,10 @@ def _describe_metrics(
     return {
         "steps": last.step if last else 0,
         "best_step": progress.best_step,
+        "best_quality": progress.best_quality,
+        "restarts": [str(restart) for restart in progress.restarts],
+        "collapse": None if progress.collapse is None else str(progress.collapse),
+        "trimmed_rows": progress.trimmed,
         "losses": dict(last.losses) if last else {},
         "train_seconds": round(seconds, 1),
         "train_rows": n_rows,

@@ -1,4 +1,4 @@
-"""The training loop that all detectors share: calls, progress, early stopping. It knows no network and no loss."""
+"""The training loop that all detectors share: calls, progress, early stopping, collapse. It knows no network, no loss."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from monitor.errors import ConfigError
 
 # A graph call runs this many steps: long enough that its overhead vanishes, short enough for a lively progress bar.
 STEPS_PER_CALL = 50
+# A generator whose rows vary this little beside those of the data has collapsed, if it stays so for that many calls.
+LEAST_DIVERSITY = 0.05
+_CALLS_IN_COLLAPSE = 5
+# Before this share of the steps nothing is called a collapse.
+_COLLAPSE_FROM = 0.25
 
 
 def use_one_thread_an_operation() -> None:
@@ -58,10 +63,29 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """AUROC on the validation rows after `step` steps."""
+    """How good the weights were after `step` steps.
+
+    Attributes:
+        step: steps made.
+        quality: higher is better: AUROC on validation rows, or minus the reconstruction error of rows held out.
+    """
 
     step: int
-    auroc: float
+    quality: float
+
+
+class TrainingCollapse(ConfigError):  # noqa: N818 - the name says what happened; "Error" would add nothing
+    """A training that cannot end well; another seed may.
+
+    Attributes:
+        step: after how many steps it was seen.
+        reason: what was seen, in words.
+    """
+
+    def __init__(self, step: int, reason: str) -> None:
+        """Keeps its parts."""
+        super().__init__("training", f"{reason} after {step} steps; lower learning_rate")
+        self.step, self.reason = step, reason
 
 
 @dataclass(frozen=True)
@@ -73,12 +97,23 @@ class TrainingHistory:
         evaluations: those of early stopping; empty without it.
         best_step: the step whose weights were kept.
         stopped_early: patience ran out before the planned steps.
+        restarts: the collapses that made the training start anew, in order.
+        collapse: that of the last attempt, which was kept for want of a better one; None is the rule.
+        trimmed: training rows left out of the second fit.
     """
 
     progress: tuple[Progress, ...]
     evaluations: tuple[Evaluation, ...]
     best_step: int
     stopped_early: bool
+    restarts: tuple[TrainingCollapse, ...] = ()
+    collapse: TrainingCollapse | None = None
+    trimmed: int = 0
+
+    @property
+    def best_quality(self) -> float | None:
+        """Quality of the weights that were kept, where they were evaluated."""
+        return next((one.quality for one in self.evaluations if one.step == self.best_step), None)
 
 
 @dataclass
@@ -86,19 +121,23 @@ class EarlyStopping:
     """Keeps the weights that validate best and gives up after `patience` evaluations without improvement.
 
     Attributes:
-        evaluate: AUROC on rows kept out of training, with the weights of the moment.
+        evaluate: quality of the weights of the moment on rows kept out of training, higher is better.
         weights: all that `evaluate` depends on.
         patience: evaluations without improvement before the end; None never ends early.
         every: steps between two evaluations.
+        first: steps before the first one.
     """
 
     evaluate: Callable[[], float]
     weights: Sequence[tf.Variable]
     patience: int | None
     every: int
+    first: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     _best: tuple[Evaluation, list[NDArray[np.float32]]] | None = None
-    _next: int = 0
+
+    def __post_init__(self) -> None:
+        self._next = self.first
 
     def is_over(self, step: int) -> bool:
         """Evaluates when it is time; true when patience has run out."""
@@ -107,7 +146,7 @@ class EarlyStopping:
         self._next = step + self.every
         evaluation = Evaluation(step, self.evaluate())
         self.evaluations.append(evaluation)
-        if self._best is None or evaluation.auroc > self._best[0].auroc:
+        if self._best is None or evaluation.quality > self._best[0].quality:
             self._best = evaluation, [weight.numpy() for weight in self.weights]
         since_best = len(self.evaluations) - 1 - self.evaluations.index(self._best[0])
         return self.patience is not None and since_best >= self.patience
@@ -122,11 +161,60 @@ class EarlyStopping:
         return evaluation.step
 
 
+@dataclass
+class CollapseWatch:
+    """Notices a generator that makes the same row whatever it is given.
+
+    Attributes:
+        measure_diversity: spread of generated rows as a share of that of the training rows.
+        steps: planned; the first quarter is not judged.
+        ends_training: whether a collapse ends the training or is only noted.
+        collapse: what was noticed first.
+    """
+
+    measure_diversity: Callable[[], float]
+    steps: int
+    ends_training: bool = True
+    collapse: TrainingCollapse | None = None
+    _calls: int = 0
+
+    def look(self, step: int) -> None:
+        """Measures after a graph call.
+
+        Raises:
+            TrainingCollapse: the diversity has been too small for some calls on end.
+        """
+        if step < _COLLAPSE_FROM * self.steps or self.collapse is not None:
+            return
+        diversity = self.measure_diversity()
+        self._calls = self._calls + 1 if diversity < LEAST_DIVERSITY else 0
+        if self._calls >= _CALLS_IN_COLLAPSE:
+            self.collapse = TrainingCollapse(step, f"generated rows vary {diversity:.1%} as much as the data")
+            if self.ends_training:
+                raise self.collapse
+
+
+def measure_diversity(X: NDArray[np.float32], generated: NDArray[np.float32]) -> float:
+    """Spread of generated rows as a share of that of the data, in [0, 1]; 1 where the data do not vary.
+
+    Args:
+        X: float32 (n, d), training rows.
+        generated: float32 (m, d).
+    """
+    spread = X.std(axis=0, dtype=np.float64)
+    varies = spread > 0
+    if not varies.any():
+        return 1.0
+    shares = generated.std(axis=0, dtype=np.float64)[varies] / spread[varies]
+    return float(np.mean(np.minimum(1.0, shares)))
+
+
 def train(
     run_steps: Callable[[int, int], Mapping[str, float]],
     steps: int,
     *,
     stopping: EarlyStopping | None = None,
+    watch: CollapseWatch | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingHistory:
     """Runs `steps` training steps, many a graph call.
@@ -135,10 +223,11 @@ def train(
         run_steps: makes the steps `first … first + count - 1` and returns the mean of each named loss.
         steps: how many to make.
         stopping: early stopping, if wanted; the best weights are back in place at the end.
+        watch: looks for a collapse of the generator.
         on_progress: called after each graph call.
 
     Raises:
-        ConfigError: a loss became infinite or NaN.
+        TrainingCollapse: a loss became infinite or NaN, or the generator has collapsed.
     """
     history: list[Progress] = []
     stopped_early = False
@@ -149,6 +238,8 @@ def train(
         history.append(Progress(first + count, steps, losses))
         if on_progress is not None:
             on_progress(history[-1])
+        if watch is not None:
+            watch.look(first + count)
         if stopping is not None and stopping.is_over(first + count):
             stopped_early = first + count < steps
             break
@@ -160,9 +251,7 @@ def train(
 def _refuse_divergence(losses: Mapping[str, float], step: int) -> None:
     diverged = [name for name, loss in losses.items() if not np.isfinite(loss)]
     if diverged:
-        raise ConfigError(
-            "training", f"loss {diverged[0]!r} is {losses[diverged[0]]} after {step} steps; lower learning_rate"
-        )
+        raise TrainingCollapse(step, f"loss {diverged[0]!r} is {losses[diverged[0]]}")
 
 
 def make_pseudo_anomalies(X: NDArray[np.float32], rng: np.random.Generator) -> LabelledRows:

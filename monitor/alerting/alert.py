@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -138,8 +138,8 @@ class AlertWriter:
             key_path=schema.key,
         )
 
-    def write(self, flagged: Flagged, *, detected_at: datetime) -> list[Alert]:
-        """The alerts of flagged records, in order.
+    def write(self, flagged: Flagged, *, detected_at: datetime) -> Iterator[Alert]:
+        """The alerts of flagged records, in order, one at a time.
 
         Args:
             flagged: what scoring says about them.
@@ -147,10 +147,14 @@ class AlertWriter:
         """
         moment = _stamp(detected_at)
         threshold = round(self.threshold, 2)
-        references = self._references(flagged.records)
         columns = (flagged.score, flagged.p_value, flagged.raw_score, flagged.attribution, flagged.imputed)
-        return [
-            Alert(
+        timestamps = np.array([record.timestamp for record in flagged.records], dtype="datetime64[ms]")
+        stamps = np.datetime_as_string(timestamps, unit="ms", timezone="UTC").tolist()
+        for record, stamp, score, p_value, raw_score, attribution, imputed in zip(
+            flagged.records, stamps, *columns, strict=True
+        ):
+            reference = self._reference(record, stamp)
+            yield Alert(
                 format=FORMAT,
                 id=alert_id(self.cluster, reference.topic, reference.partition, reference.offset),
                 detected_at=moment,
@@ -166,15 +170,6 @@ class AlertWriter:
                 replay=False,
                 payload=msgspec.Raw(record.value or b"null") if self.with_payload else msgspec.UNSET,
             )
-            for record, reference, score, p_value, raw_score, attribution, imputed in zip(
-                flagged.records, references, *columns, strict=True
-            )
-        ]
-
-    def _references(self, records: Sequence[Record]) -> list[RecordReference]:
-        timestamps = np.array([record.timestamp for record in records], dtype="datetime64[ms]")
-        stamps = np.datetime_as_string(timestamps, unit="ms", timezone="UTC").tolist()
-        return [self._reference(record, stamp) for record, stamp in zip(records, stamps, strict=True)]
 
     def _reference(self, record: Record, stamp: str) -> RecordReference:
         paths = (self.id_path, self.event_time_path, self.key_path)
@@ -191,9 +186,10 @@ class AlertWriter:
         )
 
 
-def without_payload(alert: Alert) -> Alert:
+def without_payload(document: bytes) -> bytes:
     """The same alert for a topic that refuses it for its size."""
-    return msgspec.structs.replace(alert, payload=msgspec.UNSET)
+    fields = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+    return _ENCODER.encode({name: value for name, value in fields.items() if name != "payload"})
 
 
 def alert_schema() -> dict[str, Any]:

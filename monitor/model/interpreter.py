@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Activations of so many rows stay in the cache, and the memory of the network does not grow with the micro-batch.
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 512
 
 
 def load_interpreter(model: bytes, num_threads: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -67,7 +68,9 @@ class RawValues(Sequence[bytes | None]):
         if stops[-1] > _WIDEST_GAP * len(sizes):
             view = self.buffer.data
             return b"\n".join([view[a:b] for a, b in zip(self.starts.tolist(), self.ends.tolist(), strict=True)])
-        lines = self.buffer.copy()
-        lines[np.repeat(gap_starts - (stops - sizes), sizes) + np.arange(stops[-1])] = ord(" ")
-        lines[self.ends[:-1]] = ord("\n")
-        return lines.tobytes()
+        lines = io.BytesIO(self.buffer.data)
+        octets = np.frombuffer(lines.getbuffer(), dtype=np.uint8)
+        octets[np.repeat(gap_starts - (stops - sizes), sizes) + np.arange(stops[-1])] = ord(" ")
+        octets[self.ends[:-1]] = ord("\n")
+        del octets  # so that the next line does not copy
+        return lines.getvalue()

@@ -7,44 +7,42 @@ aliases/<name>/000042.json    promotion number 42; created exclusively, the high
 from __future__ import annotations
 
 import hashlib
-import os
 import re
+import shutil
 import tempfile
-from datetime import UTC, datetime
+import weakref
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import fsspec
-import msgspec
+from monitor.errors import BundleError
+from monitor.model.bundle import (
+    FILES,
+    MANIFEST,
+    Bundle,
+    Manifest,
+    load_bundle,
+    parse_manifest,
+    read_files,
+    read_manifest,
+    version_of,
+)
+from monitor.model.promotions import Author, Promotion, PromotionLog, challenged, promoted
+from monitor.model.schema import Schema
+from monitor.model.store import open_store
 
-from monitor.errors import BundleError, ConfigError
-from monitor.model.bundle import FILES, MANIFEST, Manifest, parse_manifest, read_files, read_manifest, version_of
+__all__ = ["Promotion", "Registry"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One entry of the log.
+class Registry:
+    """Reads and writes one registry.
 
     Attributes:
-        champion: version that scores.
-        challenger: version that is tried beside it.
-        anchor: version that never changes by itself; guards against slow poisoning.
-        time: ISO 8601, UTC.
-        author: `human`, `gate` or `guard`.
-        reason: a sentence.
+        url: where it is.
+        store: its files; other parts of the system keep their own beside the models.
     """
-
-    champion: str
-    challenger: str | None = None
-    anchor: str | None = None
-    time: str
-    author: str
-    reason: str
-
-
-class Registry:
-    """Reads and writes one registry."""
 
     def __init__(self, url: str) -> None:
         """Opens a registry; nothing is created before something is published.
@@ -56,63 +54,70 @@ class Registry:
             ConfigError: no such protocol, or its package is not installed.
         """
         self.url = url
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"registry {url!r}", str(error)) from error
-        self._local = getattr(self._fs, "local_file", False) or "file" in _protocols(self._fs)
+        self.store = open_store(url)
 
     def versions(self, model: str) -> list[str]:
         """All complete versions, oldest first."""
-        names = [Path(path).parent.name for path in self._glob(f"models/{_checked_name(model)}/*/{MANIFEST}")]
-        return sorted(names)
+        return sorted(parts[2] for parts in self._manifests(f"models/{_checked_name(model)}"))
 
     def models(self) -> list[str]:
         """Names of the models that have a version."""
-        return sorted({Path(path).parent.parent.name for path in self._glob(f"models/*/*/{MANIFEST}")})
+        return sorted({parts[1] for parts in self._manifests("models")})
 
     def publish(self, folder: Path) -> str:
         """Copies a finished bundle into the registry and returns its version; publishing it twice is harmless.
 
         Raises:
-            BundleError: the folder is not a sound bundle, or the version exists and was changed since.
+            BundleError: the folder is not a sound bundle, the version exists and was changed since, or it cannot be written.
         """
         manifest, sha256 = read_manifest(folder)
         contents = read_files(folder, manifest)
         version = version_of(manifest, sha256)
-        target = f"{self._folder_of(manifest.model)}/{version}"
-        if self._fs.exists(f"{target}/{MANIFEST}"):
-            self._verify(target, version)  # the digest in its name says that it is this very bundle
+        target = _folder_of(manifest.model, version)
+        if self._manifest(target) is not None:  # the digest in its name says that it is this very bundle
             return version
-        self._fs.makedirs(target, exist_ok=True)
         for name in FILES:
-            self._write(f"{target}/{name}", contents[name])
-        self._write(f"{target}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+            self.store.write(f"{target}/{name}", contents[name])
+        self.store.write(f"{target}/{MANIFEST}", (folder / MANIFEST).read_bytes())
         return version
 
+    def load(self, model: str, version: str, *, expected_schema: Schema | None = None, num_threads: int = 1) -> Bundle:
+        """Reads and verifies a version; what was downloaded for it does not stay on the disk.
+
+        Raises:
+            BundleError: there is no such version, or it is damaged or made for another schema.
+        """
+        source = self._existing(model, version)
+        if self.store.folder is not None:
+            return load_bundle(self.store.folder / source, expected_schema=expected_schema, num_threads=num_threads)
+        with tempfile.TemporaryDirectory(prefix=f"ganwatch-{model}-") as folder:
+            downloaded = self._download(source, Path(folder) / version)
+            return load_bundle(downloaded, expected_schema=expected_schema, num_threads=num_threads)
+
     def fetch(self, model: str, version: str) -> Path:
-        """A local folder with the files of a version; remote ones are downloaded first.
+        """A local folder with the files of a version. Those of a remote one are kept as long as this object lives.
 
         Raises:
             BundleError: there is no such version, or its manifest was changed since it was published.
         """
-        source = f"{self._folder_of(model)}/{_checked_name(version)}"
-        if not self._fs.exists(f"{source}/{MANIFEST}"):
-            known = ", ".join(self.versions(model)) or "none"
-            raise BundleError(
-                f"{self.url}/models/{model}/{version}",
-                "no such version in the registry",
-                expected="one of the known",
-                found=known,
-            )
-        self._verify(source, version)
-        if self._local:
-            return Path(source)
-        folder = Path(tempfile.mkdtemp(prefix=f"ganwatch-{model}-")) / version
-        folder.mkdir()
-        for name in (*FILES, MANIFEST):
-            (folder / name).write_bytes(self._fs.cat_file(f"{source}/{name}"))
-        return folder
+        source = self._existing(model, version)
+        if self.store.folder is not None:
+            return self.store.folder / source
+        folder = tempfile.mkdtemp(prefix=f"ganwatch-{model}-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return self._download(source, Path(folder) / version)
+
+    def fetch_manifest(self, model: str, version: str) -> Manifest:
+        """The manifest of a version, without its files.
+
+        Raises:
+            BundleError: there is no such version, or its manifest is damaged or was changed.
+        """
+        folder = self._existing(model, version)
+        manifest = self._manifest(folder)
+        if manifest is None:
+            raise BundleError(f"{self.url}/{folder}/{MANIFEST}", "is gone")
+        return manifest
 
     def promotions(self, model: str) -> list[Promotion]:
         """The whole log, oldest first.
@@ -120,7 +125,15 @@ class Registry:
         Raises:
             BundleError: an entry is damaged.
         """
-        return [self._read_promotion(path) for path in self._log(model)]
+        return self._log(model).entries()
+
+    def last_promotion(self, model: str) -> Promotion | None:
+        """The entry that holds; None before the first one.
+
+        Raises:
+            BundleError: it is damaged.
+        """
+        return self._log(model).last()
 
     def champion(self, model: str) -> str:
         """The version that is to score.
@@ -128,96 +141,163 @@ class Registry:
         Raises:
             BundleError: the model has none yet.
         """
-        log = self._log(model)
-        if not log:
+        last = self.last_promotion(model)
+        if last is None:
             known = ", ".join(self.models()) or "no models"
             raise BundleError(
                 f"{self.url}/aliases/{model}",
                 f"model {model!r} has no champion; `ganwatch train --registry {self.url}` makes one (the registry holds {known})",
             )
-        return self._read_promotion(log[-1]).champion
+        return last.champion
 
-    def promote(self, model: str, version: str, *, author: str, reason: str, now: datetime | None = None) -> Promotion:
+    def promote(
+        self,
+        model: str,
+        version: str,
+        *,
+        author: Author,
+        reason: str,
+        anchor: str | None = None,
+        now: datetime | None = None,
+    ) -> Promotion:
         """Makes a version the champion by appending to the log; of two at once the loser re-reads and follows.
+
+        Args:
+            model: its name.
+            version: which.
+            author: who says so.
+            reason: a sentence.
+            anchor: a new anchor; the present one by default, and the first champion where there is none.
+            now: time of the entry.
 
         Raises:
             BundleError: there is no such version.
         """
-        self.fetch_manifest(model, version)
-        while True:
-            log = self._log(model)
-            last = self._read_promotion(log[-1]) if log else None
-            entry = Promotion(
-                champion=version,
-                challenger=None,
-                anchor=last.anchor if last and last.anchor else version,
-                time=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
-                author=author,
-                reason=reason,
-            )
-            number = int(Path(log[-1]).stem) + 1 if log else 1
-            if self._append(model, number, entry):
-                return entry
+        self._existing(model, version)
+        entry = self._log(model).append(
+            lambda last: promoted(last, version, author=author, reason=reason, anchor=anchor, now=now)
+        )
+        return cast("Promotion", entry)  # the entry was made whatever the last one was
 
-    def fetch_manifest(self, model: str, version: str) -> Manifest:
-        """The manifest of a version, without its files.
+    def promote_after(
+        self,
+        model: str,
+        version: str,
+        *,
+        champion: str | None,
+        author: Author,
+        reason: str,
+        anchor: str | None = None,
+    ) -> Promotion | None:
+        """Promotes only while `champion` (None: no version at all) is still what it was when this was decided.
+
+        The anchor stays as it is unless another is given; the first champion is its own.
+
+        Returns:
+            None when another version is champion by now; nothing is written then.
 
         Raises:
-            BundleError: there is no such version, or its manifest is damaged.
+            BundleError: there is no such version.
         """
-        file = f"{self._folder_of(model)}/{_checked_name(version)}/{MANIFEST}"
-        try:
-            return parse_manifest(file, self._fs.cat_file(file))
-        except FileNotFoundError as error:
-            raise BundleError(file, "no such version in the registry") from error
+        self._existing(model, version)
 
-    def _folder_of(self, model: str) -> str:
-        return f"{self._root}/models/{_checked_name(model)}"
+        def follow(last: Promotion | None) -> Promotion | None:
+            unchanged = (last.champion if last else None) == champion
+            return promoted(last, version, author=author, reason=reason, anchor=anchor) if unchanged else None
 
-    def _verify(self, folder: str, version: str) -> None:
-        """The version's name ends in the beginning of its manifest's digest, which covers all other files."""
-        digest = hashlib.sha256(self._fs.cat_file(f"{folder}/{MANIFEST}")).hexdigest()
-        if not version.endswith(f"-{digest[:8]}"):
+        return self._log(model).append(follow)
+
+    def challenge(self, model: str, version: str | None, *, author: Author, reason: str) -> Promotion | None:
+        """Names the version that is tried beside the champion, or none any more.
+
+        Returns:
+            None when the model has no champion yet; nothing is written then.
+
+        Raises:
+            BundleError: there is no such version.
+        """
+        if version is not None:
+            self._existing(model, version)
+        return self._log(model).append(
+            lambda last: challenged(last, version, author=author, reason=reason) if last else None
+        )
+
+    def rollback(self, model: str, *, author: Author, reason: str, champion: str | None = None) -> Promotion | None:
+        """Goes back to the champion before the present one; of several at once exactly one does.
+
+        Args:
+            model: its name.
+            author: who says so.
+            reason: a sentence.
+            champion: the version to be taken out of service; the present one by default.
+
+        Returns:
+            None when another version is champion by now; nothing is written then.
+
+        Raises:
+            BundleError: there is nothing to go back to, or it is gone.
+        """
+        unwanted = champion or self.champion(model)
+        log = self._log(model)
+
+        def follow(last: Promotion | None) -> Promotion | None:
+            if last is None or last.champion != unwanted:
+                return None
+            entry = log.rolled_back(author=author, reason=reason)
+            self._existing(model, entry.champion)
+            return entry
+
+        return log.append(follow)
+
+    def _log(self, model: str) -> PromotionLog:
+        return PromotionLog(self.store, _checked_name(model))
+
+    def _manifests(self, folder: str) -> list[list[str]]:
+        """`["models", name, version, "manifest.json"]` of every complete version below a folder."""
+        found = [path.split("/") for path in self.store.files(folder)]
+        return [parts for parts in found if len(parts) == 4 and parts[3] == MANIFEST]
+
+    def _existing(self, model: str, version: str) -> str:
+        """The folder of a version, once its manifest is verified.
+
+        Raises:
+            BundleError: there is no such version, or its manifest was changed.
+        """
+        folder = _folder_of(model, version)
+        if self._manifest(folder) is None:
+            known = ", ".join(self.versions(model)) or "none"
             raise BundleError(
-                f"{folder}/{MANIFEST}",
+                f"{self.url}/{folder}", "no such version in the registry", expected="one of the known", found=known
+            )
+        return folder
+
+    def _manifest(self, folder: str) -> Manifest | None:
+        """A version's manifest; the folder's name ends in the beginning of its digest, which covers all other files."""
+        content = self.store.read(f"{folder}/{MANIFEST}")
+        if content is None:
+            return None
+        digest = hashlib.sha256(content).hexdigest()
+        if not folder.endswith(f"-{digest[:8]}"):
+            raise BundleError(
+                f"{self.url}/{folder}/{MANIFEST}",
                 "was changed after it was published; SHA-256 differs",
-                expected=f"{version[-8:]}…",
+                expected=f"{folder[-8:]}…",
                 found=digest,
             )
+        return parse_manifest(f"{self.url}/{folder}/{MANIFEST}", content)
 
-    def _append(self, model: str, number: int, entry: Promotion) -> bool:
-        """Creates log entry `number`; False when another writer was faster."""
-        path = f"{self._root}/aliases/{model}/{number:06d}.json"
-        self._fs.makedirs(f"{self._root}/aliases/{model}", exist_ok=True)
-        try:
-            if self._local:
-                _create_local(Path(path), msgspec.json.encode(entry))
-            else:
-                self._fs.pipe_file(path, msgspec.json.encode(entry), mode="create")
-        except FileExistsError:
-            return False
-        return True
+    def _download(self, source: str, folder: Path) -> Path:
+        folder.mkdir()
+        for name in (*FILES, MANIFEST):
+            content = self.store.read(f"{source}/{name}")
+            if content is None:
+                raise BundleError(f"{self.url}/{source}/{name}", "is missing")
+            (folder / name).write_bytes(content)
+        return folder
 
-    def _write(self, path: str, content: bytes) -> None:
-        """Writes a file so that no reader ever sees a part of it; object stores do that by themselves."""
-        if self._local:
-            Path(_beside(Path(path), content)).replace(path)
-        else:
-            self._fs.pipe_file(path, content)
 
-    def _log(self, model: str) -> list[str]:
-        entries = [path for path in self._glob(f"aliases/{_checked_name(model)}/*.json") if Path(path).stem.isdecimal()]
-        return sorted(entries, key=lambda path: int(Path(path).stem))
-
-    def _read_promotion(self, path: str) -> Promotion:
-        try:
-            return msgspec.json.decode(self._fs.cat_file(path), type=Promotion)
-        except msgspec.MsgspecError as error:
-            raise BundleError(path, f"cannot be understood: {error}") from error
-
-    def _glob(self, pattern: str) -> list[str]:
-        self._fs.invalidate_cache()
-        return list(self._fs.glob(f"{self._root}/{pattern}"))
+def _folder_of(model: str, version: str) -> str:
+    return f"models/{_checked_name(model)}/{_checked_name(version)}"
 
 
 def _checked_name(name: str) -> str:
@@ -229,26 +309,3 @@ def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise BundleError(f"{name!r}", "is no name of a model or version; use letters, digits, '.', '_' and '-'")
     return name
-
-
-def _protocols(filesystem: Any) -> tuple[str, ...]:
-    return (filesystem.protocol,) if isinstance(filesystem.protocol, str) else tuple(filesystem.protocol)
-
-
-def _beside(path: Path, content: bytes) -> str:
-    """Writes the content, synced, to a new hidden file in the same folder."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    return file.name
-
-
-def _create_local(path: Path, content: bytes) -> None:
-    """Creates a whole file or raises FileExistsError; fsspec's own `mode="create"` is not atomic on a local disk."""
-    temporary = _beside(path, content)
-    try:
-        os.link(temporary, path)
-    finally:
-        Path(temporary).unlink()

@@ -31,19 +31,15 @@ def dead_letter(record: Record, reason: InvalidRecord, topic: str) -> Message:
     if record.value is None:
         headers.append(("null_value", b"true"))
     headers += [(f"original.{name}", content) for name, content in record.headers if content is not None]
-    value = record.value or b""
-    lane = record.partition
-    return Message(
-        topic, record.key, value, lane, tuple(headers), smaller=lambda: _truncated(topic, value, lane, tuple(headers))
-    )
+    return Message(topic, record.key, record.value or b"", record.partition, tuple(headers), shrink=_truncated)
 
 
-def _truncated(topic: str, value: bytes, lane: int, headers: tuple[tuple[str, bytes], ...]) -> Message:
+def _truncated(message: Message) -> Message:
     """The same without its value, its key and its own headers, which may be what makes it too large."""
-    ours = tuple(header for header in headers if not header[0].startswith("original."))
+    ours = tuple(header for header in message.headers if not header[0].startswith("original."))
     facts = (
         ("truncated", b"true"),
-        ("size", str(len(value)).encode()),
-        ("sha256", hashlib.sha256(value).hexdigest().encode()),
+        ("size", str(len(message.value)).encode()),
+        ("sha256", hashlib.sha256(message.value).hexdigest().encode()),
     )
-    return Message(topic, None, b"", lane, ours + facts)
+    return Message(message.topic, None, b"", message.lane, ours + facts)

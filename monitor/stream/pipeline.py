@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -201,10 +201,11 @@ class Pipeline:
 
 
 def _alert_message(topic: str, record: Record, alert: Alert) -> Message:
-    def smaller() -> Message:
-        return Message(topic, record.key, without_payload(alert).to_json(), lane=record.partition)
+    return Message(topic, record.key, alert.to_json(), lane=record.partition, shrink=_shrunk)
 
-    return Message(topic, record.key, alert.to_json(), lane=record.partition, smaller=smaller)
+
+def _shrunk(message: Message) -> Message:
+    return replace(message, value=without_payload(message.value), shrink=None)
 
 
 def _stage_timer(seconds: dict[str, float]) -> Any:

@@ -31,7 +31,7 @@ class Message:
         value: content.
         lane: messages of one lane stay in order: it is the partition the record came from, and chooses the one it goes to.
         headers: names and contents.
-        smaller: makes the version to send instead when the topic refuses this one for its size; None when there is none.
+        shrink: makes of it what to send instead when the topic refuses it for its size; None when there is nothing.
     """
 
     topic: str
@@ -39,7 +39,7 @@ class Message:
     value: bytes
     lane: int
     headers: tuple[tuple[str, bytes], ...] = ()
-    smaller: Callable[[], Message] | None = None
+    shrink: Callable[[Message], Message] | None = None
 
 
 class Sink:
@@ -158,7 +158,7 @@ class Delivery:
 
         while failed := self._failed(abort, report):
             for message, error in failed:
-                if not (_is_about_size(error) and message.smaller):
+                if not (_is_about_size(error) and message.shrink):
                     report(message.topic, describe_kafka_error(error))
             if stuck and abort.wait(backoff_s):
                 raise DeliveryAbortedError
@@ -199,11 +199,11 @@ class Delivery:
         if not isinstance(future, Exception):
             _wait_until_done(future, abort, lambda: None)
         error = future if isinstance(future, Exception) else future.exception
-        if error is None or not _is_about_size(error) or message.smaller is None:
+        if error is None or not _is_about_size(error) or message.shrink is None:
             return message, future
         with suppress(BrokerError):  # a broken producer fails the next send too, which is then tried again
             self._sink.replace()
-        smaller = message.smaller()
+        smaller = message.shrink(message)
         return smaller, self._send(smaller)
 
 

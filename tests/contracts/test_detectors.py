@@ -1,8 +1,9 @@
-"""What every detector promises, checked on each one that `DETECTORS` lists."""
+"""What every detector promises, checked on each one that `DETECTORS` lists and on options that change how it scores."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
 from monitor.model.scorer import Scorer
+from training.commands import train
 from training.detectors import DETECTORS, Detector, find_detector
 from training.export import export_scorer
 from training.trainer import Progress
@@ -52,25 +54,56 @@ class Trained:
         return [np.asarray(weight) for network in self.detector.networks for weight in network.weights]
 
 
-def train_detector(kind: type[Detector], X: np.ndarray, steps: int, seed: int = SEED) -> Trained:
-    reports: list[Progress] = []
-    detector = kind(X.shape[1], kind.options_type(steps=steps), seed)
-    detector.fit(X, on_progress=reports.append)
-    return Trained(detector, X, reports)
+@dataclass(frozen=True)
+class Variant:
+    """A detector with options that change its networks or its score."""
+
+    kind: type[Detector]
+    changes: dict[str, Any]
+
+    def make(self, n_features: int, seed: int = SEED, **changes: Any) -> Detector:
+        return self.kind(n_features, self.kind.options_type(**{**self.changes, **changes}), seed)
+
+    def train(self, X: np.ndarray, steps: int, seed: int = SEED) -> Trained:
+        reports: list[Progress] = []
+        detector = self.make(X.shape[1], seed, steps=steps)
+        detector.fit(X, on_progress=reports.append)
+        return Trained(detector, X, reports)
 
 
-@pytest.fixture(scope="module", params=sorted(DETECTORS))
-def kind(request: pytest.FixtureRequest) -> type[Detector]:
-    return find_detector(request.param)
+VARIANTS = {name: Variant(kind, {}) for name, kind in sorted(DETECTORS.items())} | {
+    "anogan, latent search": Variant(DETECTORS["anogan"], {"search": "latent", "search_steps": 60}),
+    "efficient_gan, masked ensemble": Variant(DETECTORS["efficient_gan"], {"mask_rate": 0.5, "members": 2, "masks": 4}),
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    return VARIANTS[request.param]
 
 
 @pytest.fixture(scope="module")
-def trained(kind: type[Detector]) -> Trained:
-    return train_detector(kind, make_rows(2000, np.random.default_rng(0)), steps=1000)
+def kind(variant: Variant) -> type[Detector]:
+    return variant.kind
+
+
+@pytest.fixture(scope="module")
+def trained(variant: Variant) -> Trained:
+    return variant.train(make_rows(2000, np.random.default_rng(0)), steps=1000)
+
+
+@pytest.fixture(scope="module")
+def served(trained: Trained) -> Scorer:
+    return Scorer(export_scorer(trained.detector, N_FEATURES), N_FEATURES, source="scorer.tflite")
 
 
 def test_is_listed_under_its_own_name(kind: type[Detector]) -> None:
     assert DETECTORS[kind.name] is kind
+
+
+def test_the_command_line_names_every_detector() -> None:
+    option = get_type_hints(train, include_extras=True)["detector"].__metadata__[0]
+    assert option.help == f"One of {', '.join(sorted(DETECTORS))}."
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
@@ -83,10 +116,10 @@ def test_unknown_options_are_refused_by_name(kind: type[Detector]) -> None:
         kind.options_type(no_such_option=1)
 
 
-@pytest.mark.parametrize("preset", ["default", "paper"])
-def test_has_presets_that_survive_the_manifest_of_a_bundle(kind: type[Detector], preset: str) -> None:
-    options = kind.options_type.preset(preset)
-    assert kind.options_type(**options.model_dump(mode="json")) == options
+def test_has_presets_that_survive_the_manifest_of_a_bundle(kind: type[Detector]) -> None:
+    for preset in kind.options_type.presets:
+        options = kind.options_type.preset(preset)
+        assert kind.options_type(**options.model_dump(mode="json")) == options
 
 
 def test_an_unknown_preset_is_refused(kind: type[Detector]) -> None:
@@ -153,39 +186,47 @@ def test_the_column_that_was_changed_has_the_largest_residual(trained: Trained) 
     assert np.mean(residual.argmax(axis=1) == CONSTANT) > 0.95
 
 
-def test_the_exported_detector_gives_the_same_scores_and_explanations(trained: Trained) -> None:
-    scorer = Scorer(export_scorer(trained.detector, N_FEATURES), N_FEATURES, source="scorer.tflite")
-    rows = np.concatenate([trained.X, 10 * trained.X])
-    np.testing.assert_allclose(scorer.score(rows), trained.score(rows), rtol=1e-4)
-    explained = scorer.explain(rows)
+def test_the_exported_detector_gives_the_same_scores_and_explanations(trained: Trained, served: Scorer) -> None:
+    rows = np.concatenate([trained.X[:500], 10 * trained.X[:500]])
+    np.testing.assert_allclose(served.score(rows), trained.score(rows), rtol=1e-4)
+    explained = served.explain(rows)
     x_hat, residual = (np.asarray(part) for part in trained.detector.explain(tf.constant(rows)))
     np.testing.assert_allclose(explained.x_hat, x_hat, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(explained.residual, residual, rtol=1e-4, atol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_scores_and_another_one_others(kind: type[Detector]) -> None:
-    X = make_rows(300, np.random.default_rng(0))
-    first, second = train_detector(kind, X, steps=60), train_detector(kind, X, steps=60)
-    other = train_detector(kind, X, steps=60, seed=SEED + 1)
-    np.testing.assert_array_equal(first.score(X), second.score(X))
-    assert not np.array_equal(first.score(X), other.score(X))
+def test_a_served_score_is_bit_equal_whatever_the_batch(trained: Trained, served: Scorer) -> None:
+    rows = trained.X[:70]
+    together = served.score(rows)
+    for size in (1, 9, 64):
+        parts = [served.score(rows[start : start + size]) for start in range(0, len(rows), size)]
+        np.testing.assert_array_equal(np.concatenate(parts), together)
 
 
-def test_training_changes_the_weights_and_reports_its_progress(kind: type[Detector]) -> None:
+def test_the_same_seed_gives_the_same_scores(variant: Variant) -> None:
     X = make_rows(300, np.random.default_rng(0))
-    one, sixty = train_detector(kind, X, steps=1), train_detector(kind, X, steps=60)
-    assert not np.array_equal(one.weights()[0], sixty.weights()[0])
-    assert sixty.reports[-1].step == sixty.reports[-1].steps == 60
-    assert all(np.isfinite(loss) for report in sixty.reports for loss in report.losses.values())
+    np.testing.assert_array_equal(variant.train(X, steps=60).score(X), variant.train(X, steps=60).score(X))
+
+
+def test_another_seed_gives_other_networks(variant: Variant) -> None:
+    first, second = (variant.make(N_FEATURES, seed).networks[0].weights[0] for seed in (1, 2))
+    assert not np.array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_training_changes_the_weights_and_reports_its_progress(variant: Variant, trained: Trained) -> None:
+    untrained = variant.make(N_FEATURES)
+    spreads = [float(np.std(np.asarray(one.networks[0].weights[0]))) for one in (untrained, trained.detector)]
+    assert spreads[0] != pytest.approx(spreads[1], rel=1e-3)
+    assert trained.reports[-1].step == trained.reports[-1].steps == 1000
+    assert all(np.isfinite(loss) for report in trained.reports for loss in report.losses.values())
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 2)])
-def test_few_rows_and_a_single_column_can_be_learnt(kind: type[Detector], shape: tuple[int, int]) -> None:
+def test_few_rows_and_a_single_column_can_be_learnt(variant: Variant, shape: tuple[int, int]) -> None:
     X = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    trained = train_detector(kind, X, steps=20)
-    assert np.isfinite(trained.score(X)).all()
+    assert np.isfinite(variant.train(X, steps=20).score(X)).all()
 
 
-def test_rows_that_are_all_equal_can_be_learnt(kind: type[Detector]) -> None:
-    trained = train_detector(kind, np.zeros((200, 3), np.float32), steps=20)
+def test_rows_that_are_all_equal_can_be_learnt(variant: Variant) -> None:
+    trained = variant.train(np.zeros((200, 3), np.float32), steps=20)
     assert np.isfinite(trained.score(np.array([[0, 0, 0], [0, 0, 9]], np.float32))).all()

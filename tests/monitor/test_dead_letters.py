@@ -44,9 +44,9 @@ def test_the_record_s_own_headers_are_kept_under_another_name() -> None:
 def test_one_too_large_for_the_topic_keeps_size_and_hash_in_place_of_the_value(value: bytes | None) -> None:
     own = [("large", b"z" * 1_000_000)]
     message = dead_letter(record(value, 7, key=b"k" * 1_000_000, headers=own), REASON, "d")
-    assert message.smaller is not None
-    smaller = message.smaller()
-    assert (smaller.topic, smaller.key, smaller.value, smaller.lane, smaller.smaller) == ("d", None, b"", 0, None)
+    assert message.shrink is not None
+    smaller = message.shrink(message)
+    assert (smaller.topic, smaller.key, smaller.value, smaller.lane, smaller.shrink) == ("d", None, b"", 0, None)
     headers = dict(smaller.headers)
     assert headers["truncated"] == b"true"
     assert headers["size"] == str(len(value or b"")).encode()

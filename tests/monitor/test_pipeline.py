@@ -196,8 +196,8 @@ def test_settings_that_are_replaced_hold_from_the_next_batch_on(machines_bundle:
 
 def test_an_alert_too_large_for_its_topic_loses_only_its_payload(machines_bundle: Bundle) -> None:
     (message,) = judged(pipeline_of(machines_bundle, threshold=0.0), segment(records_of(1), partition=3))
-    assert message.smaller is not None
-    smaller = message.smaller()
+    assert message.shrink is not None
+    smaller = message.shrink(message)
     alert, without = json.loads(message.value), json.loads(smaller.value)
     assert alert.pop("payload")
     assert without == alert

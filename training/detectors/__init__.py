@@ -12,8 +12,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from monitor.errors import ConfigError
+from training.detectors.alocc import ALOCC
+from training.detectors.anogan import AnoGAN
+from training.detectors.autoencoder import Autoencoder
 from training.detectors.efficient_gan import EfficientGAN
+from training.detectors.ganomaly import GANomaly
 from training.detectors.options import DetectorOptions
+from training.detectors.vae import VAE
 from training.trainer import LabelledRows, Progress, TrainingHistory
 
 
@@ -22,15 +27,17 @@ class Detector(Protocol):
 
     Attributes:
         name: key in `DETECTORS`, also in settings and bundles.
-        options_type: what its options are made of; has presets `default` and `paper`.
+        options_type: what its options are made of; has the preset `default` and, where a paper gives one, `paper`.
         n_features: width of X.
         options: those it was made with.
+        serving_rows: rows that one call of the exported detector takes; None for any number.
     """
 
     name: ClassVar[str]
     options_type: ClassVar[type[DetectorOptions]]
     n_features: int
     options: Any
+    serving_rows: int | None
 
     def __init__(self, n_features: int, options: Any, seed: int) -> None: ...
 
@@ -58,7 +65,9 @@ class Detector(Protocol):
         ...
 
 
-DETECTORS: Mapping[str, type[Detector]] = MappingProxyType({EfficientGAN.name: EfficientGAN})
+DETECTORS: Mapping[str, type[Detector]] = MappingProxyType(
+    {detector.name: detector for detector in (ALOCC, AnoGAN, Autoencoder, EfficientGAN, GANomaly, VAE)}
+)
 
 
 def find_detector(name: str) -> type[Detector]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from monitor.errors import ConfigError
-from training.detectors.options import DetectorOptions
+from training.detectors.options import AdversarialOptions, ScoreUnits, Share
 
 Loss = Literal["cross_entropy", "cross_entropy_reconstruction", "feature_matching"]
-Width = Annotated[int, Field(ge=1, le=65536)]
-Rate = Annotated[float, Field(gt=0, le=1)]
 
 # arXiv 1802.06222 and its authors' code: raw inputs, no consistency terms, constant rates, averaged weights. The
 # published figures for KDD99 use this second term, where the text of the paper states -log D(x, E(x)).
@@ -32,73 +31,37 @@ _PAPER: dict[str, Any] = {
     "warm_up": 0.0,
     "moving_average": 0.9999,
     "moving_average_ramp": False,
+    "max_restarts": 0,
     "loss": "cross_entropy_reconstruction",
     "score_units": "raw",
 }
 
 
-class EfficientGANOptions(DetectorOptions):
+class EfficientGANOptions(AdversarialOptions):
     """Everything that shapes an EfficientGAN; the values given here are those of the preset `default`."""
 
-    # Networks
-    latent_dim: Width | None = Field(
-        default=None, description="length of z; chosen from the width of the data by default"
-    )
-    encoder_widths: tuple[Width, ...] = Field(default=(128, 64), description="hidden layers of E")
-    generator_widths: tuple[Width, ...] = Field(default=(64, 128), description="hidden layers of G")
-    discriminator_width: Width = Field(default=128, description="of all three hidden layers of D")
-    dropout: float = Field(default=0.2, ge=0, le=0.9, description="in D, in training only")
-    spectral_normalisation: bool = Field(default=True, description="keeps D 1-Lipschitz (at most)")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
 
     # Training
-    steps: int | None = Field(
-        default=None, ge=1, description="training steps; chosen from the number of rows by default"
-    )
-    epochs: int | None = Field(default=None, ge=1, description="the same, in passes over the rows")
-    batch_size: int = Field(default=128, ge=1, description="rows a step")
-    sampling: Literal["distinct", "epochs"] = Field(
-        default="distinct", description="distinct rows with weight √count, or passes over all rows"
-    )
-    learning_rate: Rate = Field(default=5e-4, description="of E and G")
-    discriminator_learning_rate: Rate = Field(default=4e-4, description="of D")
-    final_learning_rate: Rate = Field(
-        default=0.1, description="share of the rates that is left at the end of the cosine"
-    )
-    real_label: Rate = Field(default=0.9, description="what D is told about (x, E(x))")
     consistency_x: float = Field(default=10.0, ge=0, description="coefficient of mean |x - G(E(x))|")
     consistency_z: float = Field(default=1.0, ge=0, description="coefficient of mean |z - E(G(z))|")
-    warm_up: float = Field(
-        default=0.1, ge=0, le=1, description="share of the steps until the adversarial term has full weight"
+    mask_rate: Share = Field(
+        default=0.0,
+        description="E sees rows with columns hidden, a share of up to this (drawn anew for each row), and their mask",
     )
-    moving_average: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights that score")
-    moving_average_ramp: bool = Field(default=True, description="a smaller decay in the first steps")
 
     # Score
     loss: Loss = Field(
         default="cross_entropy",
         description="second term: -log D(x, E(x)), -log D(G(E(x)), E(x)) or the distance of features",
     )
-    weight: float = Field(default=0.9, ge=0, le=1, description="share of the reconstruction in the score")
+    weight: Share = Field(default=0.9, description="share of the reconstruction in the score")
     degree: int = Field(default=1, ge=1, le=8, description="norm of residuals and of feature distances")
-    score_units: Literal["training_rows", "raw"] = Field(
-        default="training_rows", description="what the terms are divided by"
+    conditional: Share = Field(
+        default=1.0, description="with masking: share of the hidden columns' residual in the reconstruction term"
     )
-
-    @model_validator(mode="after")
-    def _length_is_given_once(self) -> Self:
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs exclude each other; give one of them")
-        return self
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
-        """The options of the preset `default` (a recipe of our own) or `paper`, with some changed.
-
-        Raises:
-            ConfigError: an unknown preset or option, or a value out of range.
-        """
-        presets: dict[str, dict[str, Any]] = {"default": {}, "paper": _PAPER}
-        if name not in presets:
-            raise ConfigError("detector options", f"preset: expected one of {', '.join(presets)}, got {name!r}")
-        length = {"epochs": None} if "steps" in changes else {}
-        return cls(**{**presets[name], **length, **changes})
+    masks: int = Field(default=8, ge=2, le=64, description="with masking: fixed masks, one pass of E and G each")
+    score_units: ScoreUnits = Field(
+        default="training_rows",
+        description="rows on which the terms of the score are calibrated; raw leaves them as they are",
+    )

@@ -1,18 +1,29 @@
-"""The dense networks of EfficientGAN and the constraint that keeps a discriminator 1-Lipschitz.
+"""The dense networks of the detectors and the constraint that keeps a discriminator 1-Lipschitz.
 
 Networks are built here and trained elsewhere. LeakyReLU has slope 0.1, as in the paper (Keras 3 defaults to 0.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training.detectors.similarity import square_root
+
 _LEAK = 0.1
+# δ of `Rounded`.
+_ROUNDING = 0.05
+
+Activation = Callable[[float], keras.layers.Layer]
+
+
+def fused_activation(slope: float) -> keras.layers.Layer:
+    """The rectifier with this slope below zero that runtimes fuse with the layer before it."""
+    return keras.layers.LeakyReLU(negative_slope=slope) if slope else keras.layers.ReLU()
 
 
 def dense_encoder(n_features: int, latent_dim: int, widths: Sequence[int], rng: np.random.Generator) -> keras.Model:
@@ -24,12 +35,18 @@ def dense_encoder(n_features: int, latent_dim: int, widths: Sequence[int], rng: 
     return keras.Model(x, _dense(latent_dim, rng)(hidden), name="encoder")
 
 
-def dense_generator(n_features: int, latent_dim: int, widths: Sequence[int], rng: np.random.Generator) -> keras.Model:
+def dense_generator(
+    n_features: int,
+    latent_dim: int,
+    widths: Sequence[int],
+    rng: np.random.Generator,
+    activation: Activation = fused_activation,
+) -> keras.Model:
     """G: z float32 (n, latent_dim) → x_hat float32 (n, n_features); ReLU between the layers, linear at the end."""
     z = keras.Input((latent_dim,), name="z")
     hidden = z
     for width in widths:
-        hidden = keras.layers.ReLU()(_dense(width, rng)(hidden))
+        hidden = activation(0.0)(_dense(width, rng)(hidden))
     return keras.Model(z, _dense(n_features, rng)(hidden), name="generator")
 
 
@@ -48,6 +65,24 @@ def joint_discriminator(
     joined = _dropped(_leaky(joined), dropout, rng)
     features = _dropped(_leaky(_dense(width, rng)(joined)), dropout, rng)
     return keras.Model([x, z], [_dense(1, rng)(features), features], name="discriminator")
+
+
+def dense_discriminator(
+    n_features: int,
+    widths: Sequence[int],
+    dropout: float,
+    rng: np.random.Generator,
+    activation: Activation = fused_activation,
+) -> keras.Model:
+    """D: x → (logit float32 (n, 1), features f float32 (n, widths[-1])); f is the output of the last hidden layer.
+
+    A high logit means that x looks like a training row. Dropout acts in training only.
+    """
+    x = keras.Input((n_features,), name="x")
+    hidden = x
+    for width in widths:
+        hidden = _dropped(activation(_LEAK)(_dense(width, rng)(hidden)), dropout, rng)
+    return keras.Model(x, [_dense(1, rng)(hidden), hidden], name="discriminator")
 
 
 class Dropout(keras.layers.Layer):  # type: ignore[misc]
@@ -72,6 +107,23 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc]
         drawn = tf.reshape(tf.bitcast(words, tf.uint8), [n_rows, -1])[:, :width]
         kept = tf.cast(drawn >= self._dropped, inputs.dtype)
         return inputs * kept * (256 / (256 - self._dropped))
+
+
+class Rounded(keras.layers.Layer):  # type: ignore[misc]
+    """A leaky rectifier with a rounded corner, slope·x + (1 - slope)·½(x + √(x² + δ²) - δ), for networks that are searched.
+
+    LiteRT lacks the gradient of the usual one. And a descent that meets corners turns differences of rounding into other
+    minima: with this one, two runtimes find the same code.
+    """
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self._slope = slope
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Float32 (n, width) → the same shape."""
+        positive = 0.5 * (inputs + square_root(tf.square(inputs) + _ROUNDING**2) - _ROUNDING)
+        return self._slope * inputs + (1 - self._slope) * positive
 
 
 class SpectralNormalisation:
@@ -101,12 +153,17 @@ def kernels_of(network: keras.Model) -> list[tf.Variable]:
     return [weight.value for weight in network.trainable_weights if len(weight.shape) == 2]
 
 
+def surprise(logit: tf.Tensor) -> tf.Tensor:
+    """-log sigmoid(logit), in the form that stays finite in LiteRT, whose softplus overflows beyond 88."""
+    return tf.nn.relu(-logit) + tf.math.log1p(tf.exp(-tf.abs(logit)))
+
+
 def _dense(width: int, rng: np.random.Generator) -> keras.layers.Dense:
     return keras.layers.Dense(width, kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)))
 
 
 def _leaky(hidden: keras.KerasTensor) -> keras.KerasTensor:
-    return keras.layers.LeakyReLU(negative_slope=_LEAK)(hidden)
+    return fused_activation(_LEAK)(hidden)
 
 
 def _dropped(hidden: keras.KerasTensor, rate: float, rng: np.random.Generator) -> keras.KerasTensor:

@@ -5,58 +5,24 @@ from __future__ import annotations
 import itertools
 from typing import Any, get_args
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
-from training.detectors.adversarial import Adam, averaging_share, cosine_decay, linear_warm_up
-from training.detectors.efficient_gan import EfficientGAN, choose_latent_dim, choose_steps
+from tests.training.detectors.material import break_relations, make_correlated_rows, run_mlp, weights_of
+from training.detectors.efficient_gan import EfficientGAN, choose_latent_dim
 from training.detectors.efficient_gan_options import EfficientGANOptions, Loss
+from training.detectors.fitting import choose_steps
 from training.detectors.networks import Dropout, SpectralNormalisation
+from training.detectors.steps import Adam, averaging_share, cosine_decay, linear_warm_up
 from training.trainer import LabelledRows, Progress
 
 pytestmark = pytest.mark.training
 
 
-def make_correlated_rows(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Six columns that follow two hidden ones: float32 (n, 6), about standardised."""
-    hidden = rng.uniform(-1, 1, (n, 2))
-    columns = [
-        hidden[:, 0],
-        hidden[:, 1],
-        hidden.sum(1),
-        hidden[:, 0] - hidden[:, 1],
-        hidden[:, 0] ** 2,
-        np.sin(3 * hidden[:, 1]),
-    ]
-    X = np.column_stack(columns).astype(np.float32)
-    X -= X.mean(axis=0)
-    X /= X.std(axis=0)
-    return X
-
-
-def break_relations(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each column keeps its values, in another order: only the relations between columns are gone."""
-    return np.column_stack([rng.permutation(column) for column in X.T])
-
-
-def weights_of(model: keras.Model) -> list[np.ndarray]:
-    return [weight.numpy() for weight in model.trainable_weights]
-
-
-def run_mlp(weights: list[np.ndarray], rows: np.ndarray, slope: float) -> np.ndarray:
-    """Dense layers in plain numpy; `slope` of the leaky rectifier between them, 0 for ReLU."""
-    for place in range(0, len(weights), 2):
-        rows = rows @ weights[place] + weights[place + 1]
-        if place + 2 < len(weights):
-            rows = np.where(rows > 0, rows, slope * rows)
-    return rows
-
-
-def run_discriminator(weights: list[np.ndarray], x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def run_joint_discriminator(weights: list[np.ndarray], x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logit (n,) and features (n, width) in plain numpy."""
 
     def leaky(rows: np.ndarray) -> np.ndarray:
@@ -79,8 +45,8 @@ class TestScore:
         encoder, generator, discriminator = (weights_of(model) for model in detector.networks[:3])
         z = run_mlp(encoder, X, slope=0.1)
         x_hat = run_mlp(generator, z, slope=0.0)
-        logit, features = run_discriminator(discriminator, X, z)
-        logit_hat, features_hat = run_discriminator(discriminator, x_hat, z)
+        logit, features = run_joint_discriminator(discriminator, X, z)
+        logit_hat, features_hat = run_joint_discriminator(discriminator, x_hat, z)
         second = {
             "cross_entropy": np.log1p(np.exp(-logit)),
             "cross_entropy_reconstruction": np.log1p(np.exp(-logit_hat)),
@@ -203,18 +169,18 @@ class TestTraining:
         labelled = LabelledRows(np.concatenate([normal, break_relations(normal, rng)]), np.repeat([0, 1], 300))
         detector = EfficientGAN(6, EfficientGANOptions(steps=4000, early_stop_num=2, learning_rate=3e-3), seed=0)
         history = detector.fit(X, validation=labelled)
-        best = max(history.evaluations, key=lambda evaluation: evaluation.auroc)
+        best = max(history.evaluations, key=lambda evaluation: evaluation.quality)
         kept = roc_auc_score(labelled.y, np.asarray(detector.score(tf.constant(labelled.X))))
         assert history.stopped_early
         assert history.best_step == best.step < history.progress[-1].step
-        assert kept == pytest.approx(best.auroc, abs=1e-6)
+        assert kept == pytest.approx(best.quality, abs=1e-6)
 
     def test_without_labels_stops_by_exchanged_columns(self) -> None:
         X = make_correlated_rows(600, np.random.default_rng(0))
         detector = EfficientGAN(6, EfficientGANOptions(steps=4000, early_stop_num=2, learning_rate=3e-3), seed=0)
         history = detector.fit(X)
         assert history.stopped_early
-        assert history.best_step == max(history.evaluations, key=lambda evaluation: evaluation.auroc).step
+        assert history.best_step == max(history.evaluations, key=lambda evaluation: evaluation.quality).step
 
     def test_refuses_validation_rows_of_one_class(self) -> None:
         X = make_correlated_rows(100, np.random.default_rng(0))

@@ -1,0 +1,1 @@
+"""The archive: a bounded sample of the scored records, kept for retraining."""

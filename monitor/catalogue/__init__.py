@@ -1,0 +1,1 @@
+"""`ganwatch models`: what a registry holds, shown and changed by people."""

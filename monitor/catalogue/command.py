@@ -1,0 +1,175 @@
+# ruff: noqa: FBT002 - flags of the command line
+"""`ganwatch models`: see what the registry holds, compare, promote, and go back. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from monitor.command_options import ConfigOption, ModelOption, RegistryOption, SchemaOption
+
+if TYPE_CHECKING:
+    from monitor.model.promotions import Promotion
+    from monitor.model.registry import Registry
+    from monitor.settings import Settings
+
+app = typer.Typer(
+    help="List, compare, promote and roll back the models of a registry.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, for the log.")]
+VersionArgument = Annotated[str | None, typer.Argument(help="Version, or `latest`.", show_default="the champion")]
+
+
+@app.command("list")
+def list_models(
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.", show_default="all of them")] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show all versions of all models, which of them scores, and who promoted it when and why."""
+    from monitor.catalogue.entries import describe_model
+    from monitor.catalogue.view import new_console, print_models
+
+    settings, held = _open(config, {"registry": registry, "model": model})
+    entries = [describe_model(held, name) for name in ([settings.model] if settings.model else held.models())]
+    if json_output:
+        _print_json({"registry": held.url, "models": entries})
+    else:
+        print_models(new_console(), held.url, entries)
+
+
+@app.command()
+def show(
+    version: VersionArgument = None,
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    schema: SchemaOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show one version: its data, its training, its checks at the gate and its promotions."""
+    from monitor.catalogue.entries import chosen_model, find_version, roles_of
+    from monitor.catalogue.view import new_console, print_version
+
+    settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
+    name = chosen_model(held, settings)
+    found = find_version(held, name, version)
+    manifest = held.fetch_manifest(name, found)
+    roles = roles_of(found, held.last_promotion(name))
+    promotions = [entry for entry in reversed(held.promotions(name)) if found in (entry.champion, entry.challenger)]
+    if json_output:
+        _print_json({"version": found, "roles": roles, "manifest": manifest, "promotions": promotions})
+    else:
+        print_version(new_console(), found, roles, manifest, promotions)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="Version, or `latest`.")],
+    after: VersionArgument = None,
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    schema: SchemaOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show what two versions state differently: schema, data, configuration, metrics, software."""
+    from monitor.catalogue.entries import chosen_model, differences, find_version
+    from monitor.catalogue.view import new_console, print_differences
+
+    settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
+    name = chosen_model(held, settings)
+    one, other = (find_version(held, name, wanted) for wanted in (before, after))
+    found = differences(held.fetch_manifest(name, one), held.fetch_manifest(name, other))
+    if json_output:
+        _print_json({"before": one, "after": other, "differences": found})
+    else:
+        print_differences(new_console(), one, other, found)
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Version, or `latest`.")],
+    reason: ReasonOption = "by hand",
+    anchor: Annotated[
+        bool, typer.Option("--anchor", help="Make it the anchor too: the model that all later ones are held against.")
+    ] = False,
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    schema: SchemaOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Make a version the champion, once its files and golden records have been verified. Running monitors follow."""
+    from monitor.catalogue.entries import chosen_model, find_version
+
+    settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
+    name = chosen_model(held, settings)
+    found = find_version(held, name, version)
+    _verify(held, name, found, settings)
+    entry = held.promote(name, found, author="human", reason=reason, anchor=found if anchor else None)
+    _tell(name, entry, json_output)
+
+
+@app.command()
+def rollback(
+    reason: ReasonOption = "by hand",
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    schema: SchemaOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Go back to the champion before the present one. Running monitors follow."""
+    from monitor.catalogue.entries import chosen_model
+    from monitor.errors import BundleError
+
+    settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
+    name = chosen_model(held, settings)
+    entry = held.rollback(name, author="human", reason=reason)
+    if entry is None:
+        raise BundleError(
+            f"{held.url}/aliases/{name}", "another version was made champion meanwhile; look at `ganwatch models list`"
+        )
+    _tell(name, entry, json_output)
+
+
+def _open(config: Any, flags: dict[str, object]) -> tuple[Settings, Registry]:
+    from monitor.model.registry import Registry
+    from monitor.settings import load_settings
+
+    settings = load_settings(config, flags=flags)
+    return settings, Registry(settings.registry)
+
+
+def _verify(registry: Registry, model: str, version: str, settings: Settings) -> None:
+    """A damaged bundle, or one for another schema than the one here, must not become champion.
+
+    Raises:
+        BundleError: it is one.
+    """
+    from pathlib import Path
+
+    from monitor.model.schema import Schema
+
+    here = Path(settings.schema_path).exists()
+    registry.load(model, version, expected_schema=Schema.load(settings.schema_path) if here else None)
+
+
+def _tell(model: str, entry: Promotion, json_output: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    if json_output:
+        _print_json({"model": model, "promotion": entry})
+        return
+    typer.echo(f"model {model}: champion is {entry.champion} ({entry.action} by {entry.author}: {entry.reason})")
+
+
+def _print_json(content: object) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.encode(content).decode())

@@ -1,0 +1,62 @@
+"""AnoGAN: its score against numpy, its two ways to a code, and its two phases of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.detectors.material import make_correlated_rows, run_discriminator, run_mlp, weights_of
+from training.detectors.anogan import AnoGAN, AnoGANOptions
+from training.detectors.anogan_training import AnoGANNetworks
+
+pytestmark = pytest.mark.training
+
+
+def test_the_score_weighs_the_distance_from_what_the_generator_makes_and_that_of_the_features() -> None:
+    X = make_correlated_rows(50, np.random.default_rng(0))
+    detector = AnoGAN(6, AnoGANOptions(weight=0.7, score_units="raw"), seed=3)
+    generator, discriminator, encoder = (weights_of(model) for model in detector.networks[:3])
+    x_hat = run_mlp(generator, run_mlp(encoder, X, slope=0.1), slope=0.0)
+    features, features_hat = (run_discriminator(discriminator, rows)[1] for rows in (X, x_hat))
+    expected = 0.7 * np.abs(X - x_hat).sum(axis=1) + 0.3 * np.abs(features - features_hat).sum(axis=1)
+    np.testing.assert_allclose(detector.score(tf.constant(X)), expected, rtol=1e-4)
+
+
+def test_the_paper_preset_searches_with_lambda_one_tenth() -> None:
+    options = AnoGANOptions.preset("paper")
+    assert (options.search, options.search_steps, options.similarity) == ("latent", 500, "l1")
+    assert options.weight == pytest.approx(0.9)
+
+
+def test_a_search_needs_no_encoder_and_takes_a_fixed_number_of_rows() -> None:
+    searching = AnoGAN(6, AnoGANOptions(search="latent"), seed=0)
+    encoding = AnoGAN(6, AnoGANOptions(search="encoder"), seed=0)
+    assert (searching.members[0].networks.encoder, searching.serving_rows) == (None, 64)
+    assert (encoding.members[0].networks.encoder is None, encoding.serving_rows) == (False, None)
+
+
+def test_generator_and_discriminator_stand_still_while_the_encoder_learns() -> None:
+    X = make_correlated_rows(300, np.random.default_rng(0))
+
+    def train(steps: int, encoder_share: float) -> AnoGANNetworks:
+        options = AnoGANOptions(steps=steps, encoder_share=encoder_share, final_learning_rate=1.0, warm_up=0)
+        detector = AnoGAN(6, options, seed=0)
+        detector.fit(X)
+        networks: AnoGANNetworks = detector.members[0].networks
+        return networks
+
+    both, first_alone = train(100, 0.5), train(51, 0.02)
+    assert both.encoder is not None
+    assert first_alone.encoder is not None
+    for left, right in zip(weights_of(both.generator), weights_of(first_alone.generator), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
+    assert not np.allclose(weights_of(both.encoder)[0], weights_of(first_alone.encoder)[0], atol=1e-3)
+
+
+def test_the_progress_names_the_losses_of_both_phases() -> None:
+    detector = AnoGAN(6, AnoGANOptions(steps=100, encoder_share=0.5), seed=0)
+    history = detector.fit(make_correlated_rows(300, np.random.default_rng(0)))
+    adversaries, encoder = (report.losses for report in history.progress)
+    assert adversaries["discriminator"] > 0 == adversaries["encoder"]
+    assert encoder["encoder"] > 0 == encoder["discriminator"]

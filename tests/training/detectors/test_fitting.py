@@ -1,0 +1,145 @@
+"""What keeps a training stable: restarts, the choice of weights, trimming, ensembles, calibration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+
+from monitor.errors import ConfigError
+from tests.training.detectors.material import break_relations, make_correlated_rows
+from training.detectors.autoencoder import Autoencoder, AutoencoderOptions, Coders
+from training.detectors.efficient_gan import EfficientGAN, draw_masks
+from training.detectors.efficient_gan_options import EfficientGANOptions
+from training.detectors.vae import VAE, VAEOptions
+from training.trainer import CollapseWatch, TrainingCollapse, measure_diversity
+
+pytestmark = pytest.mark.training
+
+
+class CountingAutoencoder(Autoencoder):
+    """Counts the networks that it builds."""
+
+    built = 0
+
+    def build_networks(self) -> Coders:
+        self.built += 1
+        return super().build_networks()
+
+
+def test_a_training_that_diverges_starts_anew_and_fails_with_the_fix_when_it_always_does() -> None:
+    detector = CountingAutoencoder(6, AutoencoderOptions(steps=50, training_loss="l2", max_restarts=1), seed=0)
+    with pytest.raises(ConfigError, match="lower learning_rate"):
+        detector.fit(1e30 * make_correlated_rows(100, np.random.default_rng(0)))
+    assert detector.built == 3  # those that score, and those of two attempts
+
+
+def test_a_generator_that_makes_one_row_only_is_counted_and_reported() -> None:
+    rows = make_correlated_rows(300, np.random.default_rng(0))
+    detector = VAE(6, VAEOptions(steps=600, kl_weight=100.0, max_restarts=1, checkpoint="last"), seed=0)
+    history = detector.fit(rows)
+    assert [str(restart)[:45] for restart in history.restarts] == ["training: generated rows vary 0.0% as much as"]
+    assert history.collapse is not None
+    assert "after" in str(history.collapse)
+
+
+def test_a_sound_training_reports_no_collapse() -> None:
+    history = VAE(6, VAEOptions(steps=600), seed=0).fit(make_correlated_rows(300, np.random.default_rng(0)))
+    assert (history.restarts, history.collapse, history.trimmed) == ((), None, 0)
+
+
+def test_a_collapse_must_last_and_come_after_the_first_quarter() -> None:
+    watch = CollapseWatch(iter([0.0] * 4 + [1.0] + [0.0] * 5).__next__, steps=1000)
+    for step in range(0, 250, 50):
+        watch.look(step)  # too early: nothing is measured
+    for step in range(250, 700, 50):
+        watch.look(step)
+    assert watch.collapse is None
+    with pytest.raises(TrainingCollapse, match=r"vary 0.0% as much as the data after 700 steps"):
+        watch.look(700)
+
+
+def test_the_last_attempt_notes_a_collapse_and_goes_on() -> None:
+    watch = CollapseWatch(lambda: 0.0, steps=100, ends_training=False)
+    for step in range(50, 100, 10):
+        watch.look(step)
+    assert watch.collapse is not None
+
+
+def test_diversity_is_the_spread_of_generated_rows_where_the_data_vary() -> None:
+    X = np.array([[0.0, 1.0, 5.0], [2.0, 3.0, 5.0]], np.float32)
+    generated = np.array([[1.0, 0.0, 9.0], [1.0, 1.0, 0.0]], np.float32)
+    assert measure_diversity(X, generated) == pytest.approx((0.0 + 0.5) / 2)
+    assert measure_diversity(X[:, 2:], generated[:, 2:]) == 1.0
+
+
+def test_trimming_leaves_out_the_rows_that_score_highest_and_trains_again_without_them() -> None:
+    rng = np.random.default_rng(0)
+    foreign = rng.uniform(-6, 6, (100, 6)).astype(np.float32)
+    contaminated = np.concatenate([make_correlated_rows(2000, rng), foreign])
+
+    def fit(trim: float) -> tuple[float, int]:
+        """How the foreign rows score beside the mean of all, and how many rows were left out."""
+        detector = Autoencoder(6, AutoencoderOptions(steps=300, trim=trim, sampling="epochs"), seed=0)
+        history = detector.fit(contaminated)
+        scores = np.asarray(detector.score(tf.constant(contaminated)))
+        return float(scores[2000:].mean() / scores[:2000].mean()), history.trimmed
+
+    (plain, none), (trimmed, n_trimmed) = fit(0.0), fit(0.05)
+    assert (none, n_trimmed) == (0, 105)
+    assert trimmed > 1.2 * plain
+
+
+def test_the_choice_by_exchanged_columns_keeps_the_weights_that_do_best_on_held_out_rows() -> None:
+    rows = make_correlated_rows(600, np.random.default_rng(0))
+    detector = EfficientGAN(6, EfficientGANOptions(steps=600, checkpoint="pseudo_anomalies"), seed=0)
+    history = detector.fit(rows)
+    best = max(history.evaluations, key=lambda evaluation: evaluation.quality)
+    assert (history.best_step, history.best_quality) == (best.step, best.quality)
+    assert 0.5 < best.quality <= 1
+    assert history.progress[-1].step == 600
+
+
+def test_the_score_of_an_ensemble_is_the_mean_of_its_members() -> None:
+    X = make_correlated_rows(200, np.random.default_rng(0))
+    detector = EfficientGAN(6, EfficientGANOptions(steps=60, members=3), seed=0)
+    detector.fit(X)
+    scores, residuals = [], []
+    everyone = detector.members
+    for member in everyone:
+        detector.members = (member,)
+        scores.append(np.asarray(detector.score(tf.constant(X))))
+        residuals.append(np.asarray(detector.explain(tf.constant(X))[1]))
+    detector.members = everyone
+    assert not np.allclose(scores[0], scores[1], rtol=0.01)
+    np.testing.assert_allclose(detector.score(tf.constant(X)), np.mean(scores, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(detector.explain(tf.constant(X))[1], np.mean(residuals, axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_held_out_rows_are_not_trained_on_and_set_the_units() -> None:
+    X = make_correlated_rows(400, np.random.default_rng(0))
+    detector = EfficientGAN(6, EfficientGANOptions(steps=50, score_units="held_out", weight=1.0), seed=0)
+    detector.fit(X)
+    train_rows_score = float(np.mean(detector.score(tf.constant(X))))
+    assert train_rows_score == pytest.approx(1.0, rel=0.2)
+    assert train_rows_score != pytest.approx(1.0, rel=1e-4)
+
+
+def test_masks_hide_every_column_equally_often() -> None:
+    masks = draw_masks(8, 13, np.random.default_rng(0))
+    assert masks.shape == (8, 13)
+    np.testing.assert_array_equal(masks.sum(axis=0), 2)
+
+
+def test_a_masked_network_judges_a_column_by_the_others() -> None:
+    rng = np.random.default_rng(0)
+    X, normal = make_correlated_rows(3000, rng), make_correlated_rows(500, rng)
+    detector = EfficientGAN(6, EfficientGANOptions(steps=1500, mask_rate=0.6), seed=0)
+    detector.fit(X)
+    scores = detector.score(tf.constant(np.concatenate([normal, break_relations(normal, rng)])))
+    assert roc_auc_score(np.repeat([0, 1], 500), np.asarray(scores)) > 0.9
+    broken = normal.copy()
+    broken[:, 2] += 3
+    _, residual = detector.explain(tf.constant(broken))
+    assert np.mean(np.argmax(residual, axis=1) == 2) > 0.5

@@ -1,0 +1,78 @@
+"""The four distances of a row from its reconstruction, against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training.detectors.similarity import measure_distance, smooth_absolute, square_root
+
+pytestmark = pytest.mark.training
+
+X = np.array([[1.0, 2.0, 2.0], [0.0, 0.0, 0.0], [-3.0, 0.5, 1.0]], np.float32)
+X_HAT = np.array([[1.0, 0.0, 2.0], [1.0, 0.0, 0.0], [-3.0, 0.5, 1.0]], np.float32)
+UNIT = np.array([1.0, 2.0, 1.0], np.float32)
+
+
+def test_l1_sums_the_absolute_residuals_in_units_of_their_columns() -> None:
+    np.testing.assert_allclose(measure_distance("l1", tf.constant(X), tf.constant(X_HAT), UNIT), [1.0, 1.0, 0.0])
+
+
+def test_l2_is_the_root_of_their_squares() -> None:
+    np.testing.assert_allclose(
+        measure_distance("l2", tf.constant(3 * X), tf.constant(3 * X_HAT), UNIT), [3.0, 3.0, 0.0]
+    )
+
+
+def test_cosine_compares_directions_and_ignores_lengths() -> None:
+    same = measure_distance("cosine", tf.constant(X[:1]), tf.constant(7 * X[:1]))
+    other = measure_distance("cosine", tf.constant(X[:1]), tf.constant(X_HAT[:1]))
+    assert float(same[0]) == pytest.approx(0.0, abs=1e-6)
+    assert float(other[0]) == pytest.approx(1 - 5 / (3 * np.sqrt(5)), rel=1e-5)
+
+
+def test_cosine_of_a_row_of_zeros_or_of_huge_values_is_finite() -> None:
+    rows = np.array([[0.0, 0.0, 0.0], [1e30, -1e30, 0.0]], np.float32)
+    assert np.isfinite(measure_distance("cosine", tf.constant(rows), tf.constant(X_HAT[:2]))).all()
+
+
+def test_kl_histogram_compares_the_values_and_not_their_columns() -> None:
+    shuffled, changed = (
+        np.asarray(measure_distance("kl_histogram", tf.constant(X), tf.constant(rows)))
+        for rows in (X[:, ::-1].copy(), X_HAT)
+    )
+    np.testing.assert_allclose(shuffled, 0.0, atol=1e-6)
+    assert changed[0] > 0.1
+    assert changed[2] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_kl_histogram_is_the_divergence_of_two_histograms() -> None:
+    width = 8 / 15
+
+    def histogram(values: list[float]) -> np.ndarray:
+        places = (np.array(values) + 4) / width
+        shares = [np.mean(np.maximum(0, 1 - np.abs(places - centre))) for centre in range(16)]
+        return 0.99 * np.array(shares) + 0.01 / 16
+
+    p, q = histogram([1.0, 2.0, 2.0]), histogram([1.0, 0.0, 2.0])
+    found = measure_distance("kl_histogram", tf.constant(X[:1]), tf.constant(X_HAT[:1]))
+    assert float(found[0]) == pytest.approx(float(np.sum(p * np.log(p / q))), rel=1e-4)
+
+
+def test_the_rounded_absolute_value_has_no_corner_and_approaches_the_usual_one() -> None:
+    value = tf.Variable([-5.0, 0.0, 5.0])
+    with tf.GradientTape() as tape:
+        rounded = smooth_absolute(value)
+    np.testing.assert_allclose(rounded, [4.901, 0.0, 4.901], atol=1e-3)
+    np.testing.assert_allclose(tape.gradient(rounded, value), [-1.0, 0.0, 1.0], atol=1e-3)
+
+
+def test_the_gradient_of_the_root_is_that_of_mathematics_and_finite_at_zero() -> None:
+    square = tf.Variable([0.0, 4.0])
+    with tf.GradientTape() as tape:
+        root = square_root(square)
+    gradient = np.asarray(tape.gradient(root, square))
+    np.testing.assert_array_equal(root, [0.0, 2.0])
+    assert gradient[1] == pytest.approx(0.25)
+    assert np.isfinite(gradient[0])

@@ -1,0 +1,66 @@
+"""A retraining of the machines without TensorFlow; as a script, one that kills itself at the step it is told.
+
+`python -m tests.training.retraining REGISTRY SEED [STEP]`
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+
+from monitor.logs import configure_logs
+from monitor.model.registry import Registry
+from tests import machines
+from tests.challengers import calibrated
+from training.history import History
+from training.material import RetrainingData
+from training.retrain import RetrainPlan, RetrainResult, Train, retrain
+
+PLAN = RetrainPlan(model="machines", schema=machines.SCHEMA, target_alert_rate=0.02, lease_s=1.0)
+STEPS = ("read", "validate", "split", "train", "evaluate", "report", "register", "gate", "promote")
+
+
+def rows(n: int, seed: int) -> RetrainingData:
+    """Readings, one a minute."""
+    frame = machines.readings(n, seed=seed)
+    return of_frame(frame)
+
+
+def of_frame(frame: pl.DataFrame) -> RetrainingData:
+    """The rows, one a minute."""
+    times = 1.7e9 + 60.0 * np.arange(frame.height)
+    return RetrainingData(History(frame=frame, source="readings", times=times))
+
+
+def run(
+    registry: Registry,
+    seed: int,
+    *,
+    plan: RetrainPlan = PLAN,
+    read: Callable[[], RetrainingData] | None = None,
+    train: Train = calibrated,
+    on_step: Callable[[str], None] | None = None,
+) -> RetrainResult:
+    """One retraining on readings of that seed."""
+    return retrain(registry, plan, read=read or (lambda: rows(4000, seed)), train=train, on_step=on_step)
+
+
+def main() -> None:
+    """Retrains, and dies by SIGKILL as soon as the step begins whose name is given."""
+    url, seed, *deadly = sys.argv[1:]
+
+    def die(step: str) -> None:
+        if step in deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    configure_logs("info", "json")
+    print(run(Registry(url), int(seed), on_step=die).outcome)
+
+
+if __name__ == "__main__":
+    main()

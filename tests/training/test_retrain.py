@@ -1,0 +1,347 @@
+"""One retraining from rows to a promotion: what it writes, what it refuses, and that a killed one harms nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from monitor.errors import ConfigError
+from monitor.model.registry import Registry
+from monitor.model.schema import Schema
+from tests import machines
+from tests.challengers import calibrated
+from tests.training.retraining import PLAN, STEPS, of_frame, rows, run
+from training.history import History
+from training.incumbents import find_waiting
+from training.material import RetrainingData, prepare
+from training.retrain import RetrainResult
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """One with a first champion, made by a first retraining."""
+    registry = Registry(str(tmp_path / "registry"))
+    assert run(registry, 60).outcome == "promoted"
+    return registry
+
+
+def assert_whole(registry: Registry) -> None:
+    """Every version that can be seen loads, and the log leads to one of them."""
+    versions = registry.versions("machines")
+    for version in versions:
+        assert registry.load("machines", version, expected_schema=machines.SCHEMA).version == version
+    assert {entry.champion for entry in registry.promotions("machines")} <= set(versions)
+    assert registry.champion("machines") in versions
+
+
+def start(registry: Registry, seed: int, *step: str) -> subprocess.Popen[str]:
+    """A retraining in a process of its own; dies at the step."""
+    command = [sys.executable, "-m", "tests.training.retraining", registry.url, str(seed), *step]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_sound_challenger_becomes_champion_by_word_of_the_gate(registry: Registry) -> None:
+    first = registry.champion("machines")
+    result = run(registry, 61)
+    assert (result.outcome, result.resumed) == ("promoted", False)
+    last = registry.last_promotion("machines")
+    assert last is not None
+    assert (last.champion, last.anchor, last.author) == (result.version, first, "gate")
+    assert last.reason == "10 of 10 checks passed"
+    assert list(result.seconds) == list(STEPS)
+    assert_whole(registry)
+
+
+def test_the_manifest_and_the_report_hold_every_check(registry: Registry) -> None:
+    result = run(registry, 61)
+    assert result.version is not None
+    manifest = registry.fetch_manifest("machines", result.version)
+    gate = manifest.metrics["gate"]
+    assert (gate["verdict"], gate["decided_against"]) == ("passed", registry.versions("machines")[0])
+    assert manifest.data["window_rows"] > 0
+    assert manifest.data["replay_rows"] > 0
+    content = registry.store.read(f"reports/machines/{result.version}.md")
+    assert content is not None
+    report = content.decode()
+    assert report.startswith(f"# machines {result.version}: passed\n")
+    for check in gate["checks"]:
+        assert f"| {check['name']} | {check['limit']} | {check['value']:.4g} | {check['verdict']} |" in report
+
+
+def test_a_refused_challenger_is_registered_with_its_verdict_and_never_promoted(registry: Registry) -> None:
+    champion = registry.champion("machines")
+    result = run(registry, 61, train=lambda history, folder: calibrated(history, folder, "motor.temperature_c", "load"))
+    assert result.outcome == "refused"
+    assert "AUROC on the frozen suite against the anchor is 0." in result.reason
+    assert ", not at least 0." in result.reason
+    assert result.version in registry.versions("machines")
+    assert registry.champion("machines") == champion
+    assert find_waiting(registry, "machines", machines.SCHEMA) is None
+    assert len(registry.promotions("machines")) == 1
+
+
+def test_rows_of_the_trial_are_not_trained_on(registry: Registry) -> None:
+    data = rows(4000, 62)
+    material = prepare(data, machines.SCHEMA, None, np.random.default_rng(0))
+    held_out = pl.concat([material.trial.window, material.trial.frozen.normals])
+    learned = material.history.frame
+    own = learned.tail(learned.height - material.described["replay_rows"])
+    assert own.join(held_out, on=["motor.current_a", "motor.temperature_c"], how="semi").height == 0
+    assert own.height + held_out.height == 4000
+    assert material.trial.window.height == 192
+
+
+def test_the_window_is_of_the_newest_rows_and_replayed_ones_are_dated_before_all_others() -> None:
+    data = rows(4000, 62)
+    shuffled = np.random.default_rng(3).permutation(4000)
+    history = data.history
+    assert history.times is not None
+    mixed = replace(history, frame=history.frame[shuffled], times=history.times[shuffled])
+    material = prepare(RetrainingData(mixed), machines.SCHEMA, None, np.random.default_rng(0))
+    newest = history.frame.tail(1300)
+    assert material.trial.window.join(newest, on="motor.current_a", how="semi").height == material.trial.window.height
+    times, n_replay = material.history.times, material.described["replay_rows"]
+    assert times is not None
+    assert n_replay > 500
+    assert times[:n_replay].max() <= times[n_replay:].min()
+
+
+def test_labelled_anomalies_are_never_learned_and_are_judged_on(registry: Registry) -> None:
+    frame = machines.readings(4000, seed=63, anomalies=100)
+    labels = np.arange(4000) >= 3900
+    history = replace(of_frame(frame).history, labels=labels)
+    material = prepare(RetrainingData(history), machines.SCHEMA, None, np.random.default_rng(0))
+    assert material.history.labels is None
+    assert material.history.frame.join(frame.tail(100), on="motor.current_a", how="semi").height == 0
+    assert material.trial.labels is not None
+    assert int(material.trial.labels.sum()) == 100
+    result = run(registry, 0, read=lambda: RetrainingData(history))
+    assert result.version is not None
+    gate = registry.fetch_manifest("machines", result.version).metrics["gate"]
+    assert "AUROC on labelled records against the champion" in [check["name"] for check in gate["checks"]]
+
+
+def test_after_an_abrupt_drift_the_new_world_is_learned(registry: Registry) -> None:
+    moved = machines.readings(4000, seed=64).with_columns(pl.col("motor.temperature_c") + 12.0)
+    result = run(registry, 0, read=lambda: of_frame(moved))
+    assert result.outcome == "promoted"
+    assert "waived because the data drifted: " in result.reason
+
+
+def test_a_model_for_another_schema_starts_anew_and_is_its_own_anchor(registry: Registry) -> None:
+    features = [feature.model_copy(update={"missing": "impute"}) for feature in machines.SCHEMA.features]
+    schema = Schema(name="machines", key="machine", features=tuple(features))
+    assert schema.fingerprint != machines.SCHEMA.fingerprint
+    result = run(
+        registry,
+        61,
+        plan=replace(PLAN, schema=schema),
+        train=lambda history, folder: calibrated(history, folder, schema=schema),
+    )
+    assert result.outcome == "promoted"
+    last = registry.last_promotion("machines")
+    assert last is not None
+    assert (last.champion, last.anchor, last.reason) == (result.version, result.version, "3 of 3 checks passed")
+
+
+@pytest.mark.parametrize(
+    ("history", "problem"),
+    [
+        (History(machines.readings(150, seed=1), "few", None), "150 rows are too few to retrain; at least 200"),
+        (
+            History(
+                machines.readings(3000, seed=1).with_columns(load=pl.lit(None, dtype=pl.Float64)), "dead sensor", None
+            ),
+            "feature 'load' is missing in 100% of the rows, in the reference in 2%; mend its source",
+        ),
+    ],
+)
+def test_unfit_rows_stop_it_before_anything_is_trained(registry: Registry, history: History, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        run(registry, 0, read=lambda: RetrainingData(history))
+    assert len(registry.versions("machines")) == 1
+    assert run(registry, 61).outcome == "promoted"
+
+
+def test_too_many_unreadable_records_stop_it(registry: Registry) -> None:
+    data = rows(3000, 1)
+    data.history.invalid.update({"not_json": 1000, "wrong_type": 100})
+    with pytest.raises(ConfigError, match=r"1100 of 4100 records are invalid \(not_json 1000, wrong_type 100\)"):
+        run(registry, 0, read=lambda: data)
+
+
+def test_a_champion_that_was_changed_meanwhile_is_not_overruled(registry: Registry) -> None:
+    first = registry.champion("machines")
+    second = run(registry, 61).version
+
+    def someone_rolls_back(step: str) -> None:
+        if step == "gate":
+            registry.rollback("machines", author="human", reason="too many alerts")
+
+    result = run(registry, 62, on_step=someone_rolls_back)
+    assert result.outcome == "superseded"
+    assert result.reason == f"another version than {second} is champion by now"
+    assert registry.champion("machines") == first
+
+
+def test_of_two_trainers_at_once_one_works_and_the_other_says_who(registry: Registry) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    results: list[RetrainResult] = []
+
+    def wait(step: str) -> None:
+        if step == "train":
+            reached.set()
+            go_on.wait(20)
+
+    worker = threading.Thread(target=lambda: results.append(run(registry, 61, on_step=wait)))
+    worker.start()
+    assert reached.wait(20)
+    time.sleep(1.2)  # longer than the lease, which is renewed
+    other = run(registry, 62)
+    go_on.set()
+    worker.join()
+    assert other.outcome == "busy"
+    assert f":{os.getpid()} retrains machines and holds the lease until 20" in other.reason
+    assert [result.outcome for result in results] == ["promoted"]
+    assert len(registry.versions("machines")) == 2
+
+
+def test_one_that_lost_its_lease_promotes_nothing(registry: Registry) -> None:
+    champion = registry.champion("machines")
+
+    def lose(step: str) -> None:
+        if step == "promote":
+            for path in registry.store.files("leases/machines"):
+                registry.store.remove(path)
+
+    result = run(registry, 61, on_step=lose)
+    assert result.outcome == "lease_lost"
+    assert registry.champion("machines") == champion
+
+
+def test_a_challenger_is_tried_beside_the_champion_before_it_is_promoted(registry: Registry) -> None:
+    first = registry.champion("machines")
+    result = run(registry, 61, plan=replace(PLAN, shadow_s=0.05))
+    assert result.outcome == "promoted"
+    log = registry.promotions("machines")
+    assert [(entry.action, entry.champion, entry.challenger) for entry in log[1:]] == [
+        ("challenge", first, result.version),
+        ("promote", result.version, None),
+    ]
+
+
+def test_a_challenger_that_is_withdrawn_while_it_is_tried_is_not_promoted(registry: Registry) -> None:
+    first = registry.champion("machines")
+    results: list[RetrainResult] = []
+    plan = replace(PLAN, shadow_s=1.0)
+    worker = threading.Thread(target=lambda: results.append(run(registry, 61, plan=plan)))
+    worker.start()
+    deadline = time.monotonic() + 20
+    while len(registry.promotions("machines")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    registry.promote("machines", first, author="human", reason="not this one")
+    worker.join()
+    assert results[0].outcome == "superseded"
+    assert registry.champion("machines") == first
+    assert find_waiting(registry, "machines", machines.SCHEMA) is None
+
+
+def test_killed_while_a_challenger_is_tried_it_is_tried_again_by_the_next_run(registry: Registry) -> None:
+    def die(step: str) -> None:
+        if step == "promote":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(registry, 61, plan=replace(PLAN, shadow_s=0.05), on_step=die)
+    last = registry.last_promotion("machines")
+    assert last is not None
+    assert last.action == "challenge"
+    other = Schema(name="machines", key="machine", features=machines.SCHEMA.features[1:])
+    assert find_waiting(registry, "machines", other) is None
+    result = run(registry, 61, plan=replace(PLAN, shadow_s=0.05))
+    assert (result.outcome, result.resumed, result.version) == ("promoted", True, last.challenger)
+    assert [entry.action for entry in registry.promotions("machines")[1:]] == ["challenge", "challenge", "promote"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_when_a_step_begins_it_leaves_the_registry_whole_and_the_next_run_goes_on(
+    registry: Registry, step: str
+) -> None:
+    champion = registry.champion("machines")
+    process = start(registry, 61, step)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == -9, err
+    begun = [json.loads(line)["step"] for line in err.splitlines() if "retrain_step_started" in line]
+    assert begun == list(STEPS[: STEPS.index(step) + 1])
+    assert_whole(registry)
+    assert registry.champion("machines") == champion
+    time.sleep(1.0)  # the dead one's lease
+    result = run(registry, 61)
+    assert (result.outcome, result.resumed) == ("promoted", step in {"gate", "promote"})
+    assert_whole(registry)
+
+
+def test_killed_at_random_times_it_leaves_the_registry_whole(registry: Registry) -> None:
+    rng, killed = np.random.default_rng(0), 0
+    for attempt in range(6):
+        process = start(registry, 70 + attempt)
+        assert process.stderr is not None
+        process.stderr.readline()  # it is at work from here on
+        time.sleep(rng.uniform(0, 0.25))
+        process.kill()
+        killed += process.communicate(timeout=60)[0] == ""
+        assert_whole(registry)
+        time.sleep(1.0)
+    assert killed
+    assert run(registry, 80).outcome == "promoted"
+    assert_whole(registry)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from monitor.errors import BundleError
+from tests.training import retraining
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop()), resource.RLIM_INFINITY))
+try:
+    retraining.main()
+except BundleError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("most_bytes", ["100", "3000", "10000", "20000"])
+def test_a_disk_that_takes_no_more_ends_it_with_an_error_of_ours_and_a_whole_registry(
+    registry: Registry, most_bytes: str
+) -> None:
+    champion = registry.champion("machines")
+    command = [sys.executable, "-c", FULL_DISK, registry.url, "61", most_bytes]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written: File too large" in done.stdout
+    assert_whole(registry)
+    assert registry.champion("machines") == champion
+    time.sleep(1.0)
+    assert run(registry, 61).outcome == "promoted"
+
+
+def test_nothing_of_it_stays_in_the_folder_for_temporary_files(registry: Registry) -> None:
+    def made() -> list[Path]:
+        return list(Path(tempfile.gettempdir()).glob("ganwatch-retrain-*"))
+
+    before = made()
+    run(registry, 61)
+    assert set(made()) <= set(before)

@@ -1,0 +1,127 @@
+"""`ganwatch retrain` from the command line: with TensorFlow, from rows to a champion."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from monitor.model.registry import Registry
+from tests import machines
+from tests.challengers import committed
+
+pytestmark = pytest.mark.training
+
+# Until the entry point of the command is installed, it is added here; afterwards this adds the same once more.
+MAIN = (
+    "import sys; from monitor import cli; from training.retrain_command import retrain; "
+    "cli.app.command('retrain')(retrain); cli.main()"
+)
+RATE = ("--target-alert-rate", "0.02")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """features.toml, a registry whose champion is the committed model, and newer rows."""
+    (tmp_path / "features.toml").write_text(machines.FEATURES_TOML)
+    registry = Registry(str(tmp_path / "registry"))
+    version = registry.publish(committed().path)
+    registry.promote("machines", version, author="human", reason="the first one")
+    machines.readings(4000, seed=90).write_csv(tmp_path / "new.csv")
+    return tmp_path
+
+
+def ganwatch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", MAIN, "retrain", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_champion_s_configuration_is_trained_on_new_rows_and_promoted(folder: Path) -> None:
+    process = ganwatch(folder, "--data", "new.csv", *RATE, "--json")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    result = json.loads(out)
+    assert (result["outcome"], result["model"], result["resumed"]) == ("promoted", "machines", False)
+    registry = Registry(str(folder / "registry"))
+    log = registry.promotions("machines")
+    assert (log[-1].champion, log[-1].author, log[-1].anchor) == (result["version"], "gate", log[0].champion)
+    old, new = (registry.fetch_manifest("machines", entry.champion) for entry in log)
+    assert new.configuration["options"]["latent_dim"] == old.configuration["options"]["latent_dim"] == 3
+    assert new.metrics["gate"]["verdict"] == "passed"
+    steps = [json.loads(line) for line in err.splitlines() if '"retrain_step"' in line]
+    assert [step["step"] for step in steps] == list(result["seconds"])
+    assert all(step["seconds"] >= 0 for step in steps)
+
+
+def test_a_refused_challenger_ends_with_4_and_says_which_check(folder: Path) -> None:
+    process = ganwatch(folder, "--data", "new.csv", *RATE, "--option", "steps=2")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 4, err
+    assert ": refused; " in out
+    assert "against the champion is 0." in out
+    registry = Registry(str(folder / "registry"))
+    assert len(registry.promotions("machines")) == 1
+    assert len(registry.versions("machines")) == 2
+
+
+def test_a_resident_trainer_retrains_until_it_is_told_to_stop(folder: Path) -> None:
+    process = ganwatch(
+        folder, "--data", "new.csv", *RATE, "--option", "steps=50", "--every", "2s", "--jitter", "1s", "--json"
+    )
+    assert process.stdout is not None
+    outcomes = [json.loads(process.stdout.readline())["outcome"] for _ in range(2)]
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert set(outcomes) <= {"promoted", "refused"}
+    assert Registry(str(folder / "registry")).versions("machines")
+
+
+def test_killed_in_the_midst_of_training_it_harms_nothing(folder: Path) -> None:
+    process = ganwatch(folder, "--data", "new.csv", *RATE, "--lease", "2s")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training step" in line or '"step": "train"' in line:
+            time.sleep(8)
+            process.kill()
+            break
+    process.communicate(timeout=30)
+    registry = Registry(str(folder / "registry"))
+    assert len(registry.versions("machines")) == 1
+    time.sleep(2)
+    process = ganwatch(folder, "--data", "new.csv", *RATE, "--lease", "2s")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert len(registry.promotions("machines")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "retrain: give either --data FILE|TOPIC or --archive URL"),
+        (["--data", "new.csv", "--archive", "a"], "retrain: give either --data FILE|TOPIC or --archive URL"),
+        (["--archive", "nothing"], "archive nothing: holds no records of model 'machines' with this schema"),
+        (["--data", "absent.csv"], "no such file"),
+        (["--data", "few.csv"], "few.csv: 50 rows are too few to retrain; at least 200 are needed"),
+        (["--data", "new.csv", "--every", "soon"], "--every: expected a duration such as 90s"),
+    ],
+)
+def test_what_cannot_be_retrained_is_one_clear_line_and_changes_nothing(
+    folder: Path, arguments: list[str], sentence: str
+) -> None:
+    pl.read_csv(folder / "new.csv").head(50).write_csv(folder / "few.csv")
+    process = ganwatch(folder, *arguments)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("ganwatch: ")
+    assert sentence in last
+    assert "Traceback" not in err
+    assert len(Registry(str(folder / "registry")).versions("machines")) == 1

@@ -1,0 +1,64 @@
+"""Trains the challenger of a retraining: the champion's own configuration on new rows, in a registry of its own.
+
+`train_model` promotes what it trains; in a folder that nobody watches this has no effect, and the gate decides on what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monitor.model.bundle import Manifest
+from monitor.model.registry import Registry
+from monitor.model.schema import Schema
+from training.history import History
+from training.train import TrainingPlan, train_model
+from training.trainer import Progress
+
+
+@dataclass(frozen=True)
+class ChallengerPlan:
+    """What differs from the champion.
+
+    Attributes:
+        detector: another one; the champion's by default.
+        preset: of that one.
+        options: options that differ.
+        seed: of everything random; the champion's by default.
+    """
+
+    detector: str | None = None
+    preset: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+
+def training_plan(champion: Manifest | None, changes: ChallengerPlan) -> TrainingPlan:
+    """The champion's configuration with the changes; that of `ganwatch train` where there is no champion."""
+    base = TrainingPlan()
+    detector = changes.detector or (champion.detector if champion else base.detector)
+    # Options of one detector mean nothing to another.
+    kept = champion.configuration if champion and champion.detector == detector and changes.preset is None else {}
+    return TrainingPlan(
+        detector=detector,
+        preset=changes.preset or kept.get("preset", base.preset),
+        options=dict(kept.get("options", {})) | dict(changes.options),
+        seed=kept.get("seed", base.seed) if changes.seed is None else changes.seed,
+    )
+
+
+def train_challenger(
+    history: History,
+    folder: Path,
+    *,
+    schema: Schema,
+    model: str,
+    plan: TrainingPlan,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Trains, exports, calibrates and verifies; gives the folder of the bundle."""
+    staging = Registry(str(folder))
+    trained = train_model(history, schema, staging, plan, model=model, on_progress=on_progress)
+    return staging.fetch(model, trained.version)

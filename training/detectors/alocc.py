@@ -1,0 +1,221 @@
+"""ALOCC (Sabokrou et al. 2018, arXiv 1802.09088) for tabular rows.
+
+A denoising encoder and decoder R reproduces rows from noisy ones; a discriminator D tells rows from reproductions. R
+repairs what it knows and spoils what it does not, which D sees.
+
+    symbol     here                                meaning
+    X, x       X                                   rows, transformed by the preprocessor
+    η, σ       options.noise                       standard deviation of the noise on R's input in training
+    R          generator(encoder(·)), x_hat        reconstruction
+    D          discriminator                       logit
+    D'         judge                               logit, in place of D in the score
+    λ          options.reconstruction_coefficient  0.4 in the paper
+
+    loss of R = -log D(R(x + η)) + λ mean (x - R(x + η))²                                    (section 3.3)
+    score(x)  = weight * ‖(x - R(x)) / u‖₁ / c1 + (1 - weight) * -log D(R(x)) / c2   or with D'
+
+The preset `paper` scores with D alone. D learns from reproductions that become perfect, so that it ends at ½ for
+everything, or takes what varies most for the truest. In the preset `default` a judge takes D's place in the score: a
+second discriminator that learns beside the game what R makes of rows (1) and of rows with foreign values in some
+columns (0), after Zaheer et al. 2020 (arXiv 2004.07657), who mix images. Training keeps the weights that reproduce
+held-out rows best, which needs no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import keras
+import tensorflow as tf
+from pydantic import Field
+
+from training.detectors.network_detector import Member, NetworkDetector, Terms
+from training.detectors.networks import (
+    SpectralNormalisation,
+    dense_discriminator,
+    dense_encoder,
+    dense_generator,
+    kernels_of,
+    surprise,
+)
+from training.detectors.options import AdversarialOptions, Checkpoint, DetectorOptions, Share
+from training.detectors.steps import Adam, Clock, NetworkGroup, Training, cross_entropy, variables_of
+
+# Share of the columns that are foreign in a broken row, and the noise on them.
+_LEAST_BROKEN, _MOST_BROKEN = 0.1, 0.5
+_BROKEN_NOISE = 1.0
+
+_PAPER: dict[str, Any] = {
+    "sampling": "epochs",
+    "epochs": 40,
+    "learning_rate": 2e-3,
+    "discriminator_learning_rate": 2e-3,
+    "final_learning_rate": 1.0,
+    "spectral_normalisation": False,
+    "dropout": 0.0,
+    "real_label": 1.0,
+    "warm_up": 0.0,
+    "moving_average": 0.0,
+    "moving_average_ramp": False,
+    "max_restarts": 0,
+    "noise": 0.155,
+    "reconstruction_coefficient": 0.4,
+    "judged_by": "discriminator",
+    "weight": 0.0,
+    "score_units": "raw",
+}
+
+
+class ALOCCOptions(AdversarialOptions):
+    """Everything that shapes an ALOCC; the values given here are those of the preset `default`."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
+
+    noise: float = Field(default=0.2, ge=0, le=10, description="σ of the noise on R's input, in training only")
+    reconstruction_coefficient: float = Field(default=10.0, ge=0, description="λ, of mean (x - R(x + noise))²")
+    generator_steps: int = Field(default=2, ge=1, le=8, description="steps of R for each one of D")
+    judged_by: Literal["judge", "discriminator"] = Field(
+        default="judge", description="whose opinion of R(x) is scored: a judge's, trained on broken rows, or D's own"
+    )
+    checkpoint: Checkpoint = Field(
+        default="reconstruction", description="weights that are kept without labels; see the other detectors"
+    )
+    weight: Share = Field(default=0.9, description="share of the reconstruction in the score; the rest is -log D(R(x))")
+
+
+@dataclass(frozen=True)
+class ALOCCNetworks(NetworkGroup):
+    """R in two halves, encoder and generator, D and, if it scores, the judge."""
+
+    encoder: keras.Model
+    generator: keras.Model
+    discriminator: keras.Model
+    judge: keras.Model | None
+
+    def reproduce(self, x: tf.Tensor) -> tf.Tensor:
+        """R(x), float32 (n, d)."""
+        return self.generator(self.encoder(x))
+
+
+class ALOCCTraining(Training):
+    """R against D."""
+
+    losses: ClassVar[tuple[str, ...]] = ("discriminator", "adversarial", "reconstruction", "judge")
+    options: ALOCCOptions
+    averages: ALOCCNetworks
+
+    def __init__(self, networks: ALOCCNetworks, *arguments: Any, **named: Any) -> None:
+        """See `Training`."""
+        super().__init__(networks, *arguments, **named)
+        self._networks = networks
+        self._discriminator_adam = Adam(variables_of(networks.discriminator))
+        self._coder_adam = Adam(variables_of(networks.encoder, networks.generator))
+        self._judge_adam = Adam(variables_of(networks.judge) if networks.judge is not None else [])
+        kernels = kernels_of(networks.discriminator) if self.options.spectral_normalisation else []
+        self._normalisation = SpectralNormalisation(kernels, named["rng"])
+
+    def step(self, rows: tf.Tensor, clock: Clock) -> tuple[tf.Tensor, ...]:
+        """One step of D, then `generator_steps` of R on other rows, then one of the judge."""
+        discriminator_loss = self._step_discriminator(self._take(rows[0]), clock)
+        x = self._take(rows[1])
+        for turn in range(self.options.generator_steps):
+            losses = self._step_coders(x, clock, turn)
+        judge = self._networks.judge
+        judge_loss = tf.constant(0.0) if judge is None else self._step_judge(judge, x, clock)
+        return (discriminator_loss, *losses, judge_loss)
+
+    def generate(self) -> tf.Tensor:
+        """Reconstructions of some training rows."""
+        return self.averages.reproduce(self._some_rows())
+
+    def _step_discriminator(self, x: tf.Tensor, clock: Clock) -> tf.Tensor:
+        """D learns 1 (or `real_label`) for x and 0 for R(x + noise)."""
+        options, networks = self.options, self._networks
+        reproduced = networks.reproduce(x + options.noise * self._noise(x.shape, clock.step, 0))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._discriminator_adam.variables)
+            logits, _ = networks.discriminator(tf.concat([x, reproduced], 0), training=True)
+            real, fake = tf.split(logits, 2)
+            loss = cross_entropy(real, options.real_label) + cross_entropy(fake, 0.0)
+        gradients = tape.gradient(loss, self._discriminator_adam.variables)
+        self._discriminator_adam.apply(gradients, clock.decay * options.discriminator_learning_rate, clock.step)
+        self._normalisation.project()
+        return loss
+
+    def _step_coders(self, x: tf.Tensor, clock: Clock, turn: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """R learns to restore x and to be taken for x."""
+        options, networks = self.options, self._networks
+        update = clock.step * options.generator_steps + turn
+        noisy = x + options.noise * self._noise(x.shape, update, 1)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._coder_adam.variables)
+            x_hat = networks.reproduce(noisy)
+            fooling = cross_entropy(networks.discriminator(x_hat, training=True)[0], 1.0)
+            reconstruction = tf.reduce_mean(tf.square(x - x_hat))
+            loss = clock.adversarial * fooling + options.reconstruction_coefficient * reconstruction
+        gradients = tape.gradient(loss, self._coder_adam.variables)
+        self._coder_adam.apply(gradients, clock.decay * options.learning_rate, update)
+        return fooling, reconstruction
+
+    def _step_judge(self, judge: keras.Model, x: tf.Tensor, clock: Clock) -> tf.Tensor:
+        """The judge learns 1 for the averaged R(x) and 0 for the averaged R of broken rows."""
+        reproduced = self.averages.reproduce(tf.concat([x, self._break(x, clock.step)], 0))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._judge_adam.variables)
+            whole, broken = tf.split(judge(reproduced, training=True)[0], 2)
+            loss = cross_entropy(whole, 1.0) + cross_entropy(broken, 0.0)
+        gradients = tape.gradient(loss, self._judge_adam.variables)
+        self._judge_adam.apply(gradients, clock.decay * self.options.discriminator_learning_rate, clock.step)
+        return loss
+
+    def _break(self, x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Rows with some columns of the next row (the batch is in random order), more or less noisy."""
+        uniform = tf.random.stateless_uniform([x.shape[0], x.shape[1] + 2], tf.stack([self._noise_seed + 1, step]))
+        noise = tf.random.stateless_normal(x.shape, tf.stack([self._noise_seed + 2, step]))
+        foreign = tf.roll(x, 1, axis=0) + _BROKEN_NOISE * uniform[:, 1:2] * noise
+        share = _LEAST_BROKEN + (_MOST_BROKEN - _LEAST_BROKEN) * uniform[:, :1]
+        return tf.where(uniform[:, 2:] < share, foreign, x)
+
+
+class ALOCC(NetworkDetector):
+    """The detector."""
+
+    name: ClassVar[str] = "alocc"
+    options_type: ClassVar[type[DetectorOptions]] = ALOCCOptions
+    options: ALOCCOptions
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of the reconstruction and of -log D(R(x))."""
+        return (self.options.weight, 1 - self.options.weight)
+
+    def build_networks(self) -> ALOCCNetworks:
+        """R, D and, if it scores, the judge."""
+        options, rng = self.options, self.rng
+        widths = (options.discriminator_width,) * 2
+        has_judge = options.judged_by == "judge"
+        return ALOCCNetworks(
+            dense_encoder(self.n_features, self.latent_dim, options.encoder_widths, rng),
+            dense_generator(self.n_features, self.latent_dim, options.generator_widths, rng),
+            dense_discriminator(self.n_features, widths, options.dropout, rng),
+            dense_discriminator(self.n_features, widths, options.dropout, rng) if has_judge else None,
+        )
+
+    def make_training(
+        self, networks: ALOCCNetworks, averages: ALOCCNetworks, X: Any, **arguments: Any
+    ) -> ALOCCTraining:
+        """The training of one member."""
+        return ALOCCTraining(networks, averages, X, **arguments)
+
+    def measure_terms(self, member: Member, X: tf.Tensor) -> Terms:
+        """The reconstruction, its norm and what is thought of it, each where it has weight."""
+        networks: ALOCCNetworks = member.networks
+        x_hat = networks.reproduce(X)
+        residual = self.residual(member, X, x_hat)
+        first = tf.reduce_sum(residual, axis=1) if self.options.weight > 0 else None
+        opinion = networks.discriminator if networks.judge is None else networks.judge
+        second = surprise(opinion(x_hat)[0][:, 0]) if self.options.weight < 1 else None
+        return Terms(x_hat, residual, (first, second))

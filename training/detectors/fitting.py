@@ -1,0 +1,246 @@
+"""Fits a detector of networks: new starts after a collapse, the weights to keep, calibration, a second fit after trimming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from training.detectors.options import DetectorOptions
+from training.detectors.steps import Ensemble, Training
+from training.sampling import DistinctRowSampler, EpochSampler, RowSampler
+from training.trainer import (
+    STEPS_PER_CALL,
+    CollapseWatch,
+    EarlyStopping,
+    LabelledRows,
+    Progress,
+    TrainingCollapse,
+    TrainingHistory,
+    make_pseudo_anomalies,
+    measure_auroc,
+    measure_diversity,
+    train,
+)
+
+if TYPE_CHECKING:
+    from training.detectors.network_detector import NetworkDetector
+
+_EVALUATIONS = 50
+_EVALUATIONS_TO_JUDGE = 5
+# With fewer rows held out, the training rows calibrate.
+_LEAST_HELD_OUT = 30
+_SCORED_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a detector is fitted to.
+
+    Attributes:
+        X: float32 (n, d), the rows.
+        validation: labelled rows that choose the weights; None without labels.
+        on_progress: told where the training stands.
+    """
+
+    X: NDArray[np.float32]
+    validation: LabelledRows | None
+    on_progress: Callable[[Progress], None] | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of one attempt are used for.
+
+    Attributes:
+        train: float32 (n_train, d).
+        calibrate: float32 (m, d), on which the units of the score are measured.
+        held_out: float32 (k, d), not trained on; None where nothing needs it.
+    """
+
+    train: NDArray[np.float32]
+    calibrate: NDArray[np.float32]
+    held_out: NDArray[np.float32] | None
+
+
+def fit_detector(detector: NetworkDetector, task: Task) -> TrainingHistory:
+    """Trains anew; with the option `trim` a second time, without the rows that then score highest.
+
+    Raises:
+        TrainingCollapse: the last attempt diverged.
+        ConfigError: the validation rows lack a class.
+    """
+    history = _fit_with_restarts(detector, task)
+    kept = _choose_trimmed(detector, task.X)
+    n_trimmed = len(task.X) - len(kept)
+    if not n_trimmed:
+        return history
+    again = _fit_with_restarts(detector, replace(task, X=task.X[kept]))
+    return replace(again, restarts=history.restarts + again.restarts, trimmed=n_trimmed)
+
+
+def _fit_with_restarts(detector: NetworkDetector, task: Task) -> TrainingHistory:
+    restarts: list[TrainingCollapse] = []
+    for _ in range(detector.options.max_restarts):
+        try:
+            history = _fit_once(detector, task, ends_at_collapse=True)
+        except TrainingCollapse as collapse:
+            restarts.append(collapse)
+            continue
+        if history.collapse is None:
+            return replace(history, restarts=tuple(restarts))
+        restarts.append(history.collapse)
+    return replace(_fit_once(detector, task, ends_at_collapse=False), restarts=tuple(restarts))
+
+
+def _fit_once(detector: NetworkDetector, task: Task, *, ends_at_collapse: bool) -> TrainingHistory:
+    """One training from new weights."""
+    train_rows, held_out = _hold_out(detector, task)
+    trainings = _make_trainings(detector, train_rows)
+    rows = Rows(train_rows, _choose_calibration_rows(detector, train_rows, held_out), held_out)
+    stopping = _make_stopping(detector, task.validation, rows, trainings[0])
+    watch = CollapseWatch(
+        lambda: min(measure_diversity(rows.train, np.asarray(one.generate())) for one in trainings),
+        trainings[0].steps,
+        ends_training=ends_at_collapse,
+    )
+    history = train(
+        Ensemble(trainings).run_steps,
+        trainings[0].steps,
+        stopping=stopping,
+        watch=watch,
+        on_progress=task.on_progress,
+    )
+    detector.calibrate(rows.calibrate)
+    collapse = watch.collapse
+    if collapse is None and _measures_auroc(detector.options, task.validation):
+        collapse = _judge_evaluations(history)
+    return replace(history, collapse=collapse)
+
+
+def _hold_out(detector: NetworkDetector, task: Task) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Training rows, and a tenth of X where something needs it."""
+    options, X = detector.options, task.X
+    is_needed = options.score_units == "held_out" or (task.validation is None and _chooses_weights(options))
+    if len(X) < 2 or not is_needed:
+        return X, None
+    order = detector.rng.permutation(len(X))
+    n_held_out = max(1, len(X) // 10)
+    return X[order[n_held_out:]], X[order[:n_held_out]]
+
+
+def _chooses_weights(options: DetectorOptions) -> bool:
+    """Whether other weights than the last ones may be kept."""
+    return options.early_stop_num is not None or options.checkpoint != "last"
+
+
+def _make_trainings(detector: NetworkDetector, X: NDArray[np.float32]) -> list[Training]:
+    """The training of each member, from new weights."""
+    options, rng = detector.options, detector.rng
+    samplers = _make_samplers(options, X, rng)
+    steps = _plan_steps(options, len(X), samplers[0].n_rows)
+    trainings = []
+    for member in detector.members:
+        networks = detector.build_networks()
+        member.networks.assign(networks)
+        trainings.append(
+            detector.make_training(
+                networks, member.networks, X, samplers=samplers, options=options, steps=steps, rng=rng
+            )
+        )
+    return trainings
+
+
+def _make_samplers(
+    options: DetectorOptions, X: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[RowSampler, RowSampler]:
+    """One for each half of a step."""
+    if options.sampling == "epochs":
+        return EpochSampler(len(X), options.batch_size, rng), EpochSampler(len(X), options.batch_size, rng)
+    sampler = DistinctRowSampler(X, options.batch_size, rng)
+    return sampler, sampler
+
+
+def _plan_steps(options: DetectorOptions, n_rows: int, n_distinct: int) -> int:
+    if options.steps is not None:
+        return options.steps
+    if options.epochs is not None:
+        return options.epochs * max(1, n_rows // options.batch_size)
+    return choose_steps(n_distinct, options.batch_size)
+
+
+def choose_steps(n_distinct: int, batch_size: int) -> int:
+    """About thirty passes over the distinct rows, within 2,000 … 8,000 steps."""
+    return int(np.clip(30 * n_distinct // batch_size, 2_000, 8_000))
+
+
+def _choose_calibration_rows(
+    detector: NetworkDetector, train_rows: NDArray[np.float32], held_out: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    source = train_rows
+    if detector.options.score_units == "held_out" and held_out is not None and len(held_out) >= _LEAST_HELD_OUT:
+        source = held_out
+    return source[detector.rng.permutation(len(source))[: detector.most_scored_rows]]
+
+
+def _make_stopping(
+    detector: NetworkDetector, validation: LabelledRows | None, rows: Rows, training: Training
+) -> EarlyStopping | None:
+    evaluate = _make_evaluation(detector, validation, rows)
+    if evaluate is None:
+        return None
+    weights = [weight for member in detector.members for weight in member.networks.weights]
+    every = max(STEPS_PER_CALL, (training.steps - training.first_evaluation) // _EVALUATIONS)
+    return EarlyStopping(evaluate, weights, detector.options.early_stop_num, every, training.first_evaluation)
+
+
+def _measures_auroc(options: DetectorOptions, validation: LabelledRows | None) -> bool:
+    """Whether evaluations are AUROCs; else they are reconstruction errors."""
+    return validation is not None or options.checkpoint != "reconstruction"
+
+
+def _make_evaluation(
+    detector: NetworkDetector, validation: LabelledRows | None, rows: Rows
+) -> Callable[[], float] | None:
+    """Quality of the weights of the moment; None when the last ones are kept.
+
+    It is measured by labels, by copies of held-out rows with exchanged columns, or by how well those are reproduced.
+    """
+    labelled = validation
+    if labelled is None:
+        if rows.held_out is None or not _chooses_weights(detector.options):
+            return None
+        held_out = rows.held_out[: detector.most_scored_rows]
+        if detector.options.checkpoint == "reconstruction":
+            return lambda: -detector.measure_reconstruction_error(tf.constant(held_out))
+        labelled = make_pseudo_anomalies(held_out, detector.rng)
+        if not labelled.y.any():  # all rows are equal: no exchange makes another one
+            return None
+
+    def evaluate() -> float:
+        detector.calibrate(rows.calibrate)
+        return measure_auroc(detector.score, labelled)
+
+    return evaluate
+
+
+def _judge_evaluations(history: TrainingHistory) -> TrainingCollapse | None:
+    """A score that never told broken rows from whole ones has collapsed."""
+    qualities = [evaluation.quality for evaluation in history.evaluations]
+    if len(qualities) < _EVALUATIONS_TO_JUDGE or max(qualities) > 0.5:
+        return None
+    return TrainingCollapse(history.evaluations[-1].step, f"validation AUROC is {max(qualities):.2f} at best")
+
+
+def _choose_trimmed(detector: NetworkDetector, X: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Positions of the rows for the second fit: all but the share `trim` with the highest scores."""
+    n_trimmed = int(detector.options.trim * len(X))
+    if not n_trimmed:
+        return np.arange(len(X))
+    parts = np.array_split(X, -(-len(X) // _SCORED_AT_ONCE))
+    scores = np.concatenate([np.asarray(detector.score(tf.constant(part))) for part in parts])
+    return np.sort(np.argsort(scores, kind="stable")[: len(X) - n_trimmed])

@@ -1,0 +1,116 @@
+"""`ganwatch retrain --every 6h`: retrains by the clock, and when somebody asks for it, but never too often."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
+from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
+
+from monitor.errors import ConfigError, GanwatchError
+
+log = logging.getLogger(__name__)
+
+BY_THE_CLOCK = "schedule"
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)(?P<unit>[smhd]?)")
+
+
+def parse_duration(text: str, where: str) -> float:
+    """Seconds of `90`, `90s`, `30m`, `6h` or `2d`.
+
+    Raises:
+        ConfigError: it is none of these, or zero.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    seconds = float(match["number"]) * _UNITS[match["unit"] or "s"] if match else 0.0
+    if seconds <= 0:
+        raise ConfigError(where, f"expected a duration such as 90s, 30m, 6h or 2d, got {text!r}")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When to retrain.
+
+    Attributes:
+        every_s: seconds between two runs.
+        jitter_s: each run comes up to this much earlier or later, so that many trainers do not start at once.
+        cool_down_s: a wish within this time after a run ended is not followed.
+    """
+
+    every_s: float
+    jitter_s: float = 0.0
+    cool_down_s: float = 1800.0
+
+
+class Resident:
+    """Runs one retraining at a time, in the thread that calls `run_forever`."""
+
+    def __init__(
+        self, work: Callable[[str], None], schedule: Schedule, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`work` is told why it is called: `schedule`, or the reason of a wish."""
+        self._work = work
+        self._schedule = schedule
+        self._clock = clock
+        self._wishes: queue.Queue[str | None] = queue.Queue()
+        self._ended_at: float | None = None
+
+    def wish(self, reason: str) -> None:
+        """Asks for a retraining soon, for instance because the data drifted; from any thread."""
+        self._wishes.put(reason)
+
+    def stop(self) -> None:
+        """Ends `run_forever` after the work in progress; from any thread."""
+        self._wishes.put(None)
+
+    def run_forever(self) -> None:
+        """Retrains at once and then by the schedule, until `stop`."""
+        scheduler = BackgroundScheduler(timezone="UTC")
+        trigger = IntervalTrigger(seconds=self._schedule.every_s, jitter=self._schedule.jitter_s or None)
+        # What comes due while a retraining is at work is one wish, however often it comes due.
+        scheduler.add_job(self.wish, trigger, args=[BY_THE_CLOCK], coalesce=True, misfire_grace_time=None)
+        scheduler.start()
+        try:
+            self._run(BY_THE_CLOCK)
+            while (reason := self._wishes.get()) is not None:
+                if self._is_due(reason):
+                    self._run(reason)
+        finally:
+            scheduler.shutdown(wait=False)
+
+    def _is_due(self, reason: str) -> bool:
+        """A run by the clock that came due during another one is not made up for; a wish waits for the cool-down."""
+        since = self._clock() - self._ended_at if self._ended_at is not None else float("inf")
+        least = self._schedule.every_s / 2 if reason == BY_THE_CLOCK else self._schedule.cool_down_s
+        if since < least:
+            log.info("retrain_not_due", extra={"reason": reason, "seconds_since_last": round(since, 1)})
+            return False
+        return True
+
+    def _run(self, reason: str) -> None:
+        log.info("retrain_begins", extra={"reason": reason})
+        try:
+            self._work(reason)
+        except GanwatchError as error:  # the next run may find better rows, or a registry that answers
+            log.warning("retrain_failed", extra={"error": str(error), "type": type(error).__name__})
+        self._ended_at = self._clock()
+
+
+def stop_on_signals(resident: Resident) -> None:
+    """SIGTERM and SIGINT end the process: at once in the midst of a retraining, which harms nothing, else after it."""
+
+    def stop(number: int, _frame: Any) -> None:
+        resident.stop()
+        raise SystemExit(0 if number == signal.SIGTERM else 130)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,227 @@
+# ruff: noqa: FBT002 - flags of the command line
+"""`ganwatch retrain`: once, for cron and Kubernetes, or for good with `--every 6h`. Light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from monitor.command_options import BrokersOption, ConfigOption, ModelOption, RateOption, RegistryOption, SchemaOption
+from training.commands import AnomalyOption, JsonOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from monitor.model.schema import Schema
+    from monitor.settings import Settings
+    from training.history import History
+    from training.material import RetrainingData
+    from training.retrain import RetrainPlan, RetrainResult
+
+# What a scheduler should be told of: no new champion, though there could have been one.
+_FAILED = frozenset({"refused", "lease_lost"})
+
+
+def retrain(
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|TOPIC[@FROM..TO]", help="Rows to learn from.", show_default="the archive"),
+    ] = None,
+    archive: Annotated[
+        str | None, typer.Option(help="Folder or URL of the monitor's archive.", show_default=False)
+    ] = None,
+    feedback: Annotated[
+        str | None, typer.Option(metavar="FILE|TOPIC", help="What people said about alerts.", show_default=False)
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Stay, and retrain this often: 6h, 2d, …", show_default="once")
+    ] = None,
+    jitter: Annotated[str, typer.Option(help="With --every: start up to this much earlier or later.")] = "5m",
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            help="Try the challenger beside the champion this long before it is promoted.", show_default=False
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of a file that tells anomalies.", show_default=False)
+    ] = None,
+    anomaly: AnomalyOption = None,
+    detector: Annotated[str | None, typer.Option(help="Another detector.", show_default="the champion's")] = None,
+    preset: Annotated[str | None, typer.Option(help="Another preset.", show_default="the champion's")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another option of the detector; may be repeated.", show_default=False),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="the champion's")] = None,
+    max_rows: Annotated[int, typer.Option(help="At most so many rows are used, the last ones.", min=200)] = 200_000,
+    lease: Annotated[str, typer.Option(help="After this long a trainer that died keeps no other away.")] = "5m",
+    config: ConfigOption = None,
+    schema: SchemaOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    target_alert_rate: RateOption = None,
+    bootstrap_servers: BrokersOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Retrain the champion on newer rows; the new model is promoted only if it passes the gate.
+
+    Each run reads, validates, splits by time, trains, evaluates, reports, registers, and lets the gate decide: champion,
+    challenger and anchor are compared on frozen and on recent rows. Killed anywhere, it leaves the registry whole.
+    """
+    from monitor.logs import configure_logs
+    from monitor.model.schema import Schema
+    from monitor.settings import load_settings
+    from training.commands import _parse_options
+    from training.resident import parse_duration
+    from training.retrain import RetrainPlan
+
+    flags = {
+        "schema_path": schema,
+        "registry": registry,
+        "model": model,
+        "target_alert_rate": target_alert_rate,
+        "bootstrap_servers": bootstrap_servers,
+    }
+    settings = load_settings(config, flags=flags)
+    configure_logs(settings.log_level, settings.log_format)
+    features = Schema.load(settings.schema_path)
+    plan = RetrainPlan(
+        model=settings.model or features.name,
+        schema=features,
+        target_alert_rate=_alert_rate(settings),
+        max_invalid_ratio=settings.max_invalid_ratio,
+        shadow_s=parse_duration(shadow, "--shadow") if shadow else 0.0,
+        lease_s=parse_duration(lease, "--lease"),
+    )
+    source = _Source(data, archive, feedback, label, tuple(anomaly or ()), max_rows)
+    source.check()
+    changes = {"detector": detector, "preset": preset, "options": _parse_options(option), "seed": seed}
+    run = _Run(settings, plan, source, changes, json_output)
+    if every is None:
+        result = run.once()
+        raise typer.Exit(4 if result.outcome in _FAILED else 0)
+    _stay(run, parse_duration(every, "--every"), parse_duration(jitter, "--jitter"))
+
+
+def _alert_rate(settings: Settings) -> float:
+    """The share of normal records that is to be flagged: the target, or what a fixed threshold amounts to."""
+    from monitor.model.calibration import p_value_of
+
+    return settings.target_alert_rate if settings.threshold is None else p_value_of(settings.threshold)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where rows and judgements come from."""
+
+    data: str | None
+    archive: str | None
+    feedback: str | None
+    label: str | None
+    anomaly: Sequence[str]
+    max_rows: int
+
+    def check(self) -> None:
+        """Before anything is loaded or leased.
+
+        Raises:
+            ConfigError: there is no source, or there are two.
+        """
+        from monitor.errors import ConfigError
+
+        if (self.data is None) == (self.archive is None):
+            raise ConfigError(
+                "retrain", "give either --data FILE|TOPIC or --archive URL, which says where the rows are"
+            )
+
+    def read(self, settings: Settings, schema: Schema, model: str) -> RetrainingData:
+        """Reads it all anew."""
+        from monitor.model.store import open_store
+        from training.archive_history import read_archive
+        from training.feedback import Feedback, read_feedback
+        from training.history import read_history
+        from training.material import RetrainingData
+
+        if self.archive is not None:
+            said = read_feedback(self.feedback, settings) if self.feedback else Feedback({})
+            store = open_store(self.archive, "archive")
+            return read_archive(store, model, schema, said, max_rows=self.max_rows)
+        history = read_history(
+            self.data or "", schema, settings, label=self.label, anomaly=self.anomaly, max_rows=self.max_rows
+        )
+        return RetrainingData(history)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One retraining, as often as asked."""
+
+    settings: Settings
+    plan: RetrainPlan
+    source: _Source
+    changes: dict[str, Any] = field(default_factory=dict)
+    json_output: bool = False
+
+    def once(self) -> RetrainResult:
+        """Retrains and tells how it ended."""
+        from dataclasses import asdict
+
+        from monitor.model.registry import Registry
+        from training.commands import _print_json
+        from training.retrain import retrain
+
+        result = retrain(
+            Registry(self.settings.registry),
+            self.plan,
+            read=lambda: self.source.read(self.settings, self.plan.schema, self.plan.model),
+            train=self._train,
+        )
+        if self.json_output:
+            _print_json({"model": self.plan.model, **asdict(result)})
+        else:
+            named = f" {result.version}" if result.version else ""
+            typer.echo(f"model {self.plan.model}{named}: {result.outcome}; {result.reason}")
+        return result
+
+    def again(self, _reason: str) -> None:
+        """The same, for a resident trainer."""
+        self.once()
+
+    def _train(self, history: History, folder: Path) -> Path:
+        """Loads TensorFlow only now: most of what can go wrong goes wrong earlier."""
+        from rich.console import Console
+
+        from monitor.model.registry import Registry
+        from monitor.native_output import native_stderr_held
+        from training.progress import TrainingProgress
+
+        with native_stderr_held():
+            from training.challenger import ChallengerPlan, train_challenger, training_plan
+            from training.train import find_devices
+
+            find_devices()
+        registry = Registry(self.settings.registry)
+        last = registry.last_promotion(self.plan.model)
+        champion = registry.fetch_manifest(self.plan.model, last.champion) if last else None
+        plan = training_plan(champion, ChallengerPlan(**self.changes))
+        with TrainingProgress(Console(stderr=True)) as progress:
+            return train_challenger(
+                history,
+                folder,
+                schema=self.plan.schema,
+                model=self.plan.model,
+                plan=plan,
+                on_progress=progress.update,
+            )
+
+
+def _stay(run: _Run, every_s: float, jitter_s: float) -> None:
+    from training.resident import Resident, Schedule, stop_on_signals
+
+    resident = Resident(run.again, Schedule(every_s, min(jitter_s, every_s / 2)))
+    stop_on_signals(resident)
+    resident.run_forever()
