@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from monitor.stream.record_batches import RecordBatch
 from monitor.stream.records import Records
@@ -38,6 +39,24 @@ class Segment:
         """The offset to commit once these records are done: that of the next record to read."""
         return self.batches[-1].offsets[-1] + 1
 
+    def split(self, n_rows: int) -> tuple[Segment, Segment | None]:
+        """The first `n_rows` >= 1 records and the rest, None when there is none."""
+        head: list[RecordBatch] = []
+        tail = deque(self.batches)
+        while n_rows > 0 and tail:
+            batch = tail.popleft()
+            if len(batch) > n_rows:
+                batch, rest = batch.split(n_rows)
+                tail.appendleft(rest)
+            head.append(batch)
+            n_rows -= len(batch)
+        return replace(self, batches=head), replace(self, batches=list(tail)) if tail else None
+
+    def since(self, offset: int) -> Segment:
+        """Without the records before an offset; some must be left."""
+        left = [batch for batch in self.batches if batch.offsets[-1] >= offset]
+        return replace(self, batches=[left[0].since(offset), *left[1:]])
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -64,7 +83,7 @@ class MicroBatch:
 
 @dataclass
 class BatchBuilder:
-    """Collects segments until the batch is due.
+    """Collects segments and cuts them into micro-batches, each closed as soon as it is due.
 
     Attributes:
         max_rows: closed at this many records.
@@ -75,17 +94,12 @@ class BatchBuilder:
     max_rows: int
     max_wait_s: float
     clock: Callable[[], float]
-    _segments: list[Segment] = field(default_factory=list)
+    _segments: deque[Segment] = field(default_factory=deque)
     _rows: int = 0
     _opened_at: float = 0.0
 
-    @property
-    def room(self) -> int:
-        """How many more records fit."""
-        return self.max_rows - self._rows
-
     def add(self, segments: Sequence[Segment]) -> None:
-        """Takes what a poll returned; at most `room` records."""
+        """Takes what a poll returned, which may be enough for several batches."""
         if segments and not self._segments:
             self._opened_at = self.clock()
         self._segments.extend(segments)
@@ -96,15 +110,27 @@ class BatchBuilder:
         return min(idle_s, max(0.0, self._opened_at + self.max_wait_s - self.clock())) if self._segments else idle_s
 
     def close_if_due(self) -> MicroBatch | None:
-        """The batch if it is full or has waited long enough."""
-        if self._segments and (self.room <= 0 or self.remaining_s(self.max_wait_s) == 0.0):
+        """The next batch if it is full or has waited long enough."""
+        if self._segments and (self._rows >= self.max_rows or self.remaining_s(self.max_wait_s) == 0.0):
             return self.close()
         return None
 
     def close(self) -> MicroBatch | None:
-        """Whatever was collected; None when that is nothing."""
+        """What was collected first, at most `max_rows` records; None when there is nothing."""
         if not self._segments:
             return None
-        batch = MicroBatch(segments=tuple(self._segments), closed_at=self.clock())
-        self._segments, self._rows = [], 0
-        return batch
+        taken: list[Segment] = []
+        room = self.max_rows
+        while self._segments and room > 0:
+            segment, rest = self._segments.popleft().split(room)
+            if rest is not None:
+                self._segments.appendleft(rest)
+            taken.append(segment)
+            room -= len(segment)
+        self._rows -= self.max_rows - room
+        return MicroBatch(segments=tuple(taken), closed_at=self.clock())
+
+    def clear(self) -> None:
+        """Forgets what was collected."""
+        self._segments.clear()
+        self._rows = 0

@@ -8,16 +8,25 @@ The layout is message format v2 (Kafka's documentation, "Implementation / Messag
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kafka import codec
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.util import decode_varint
 
 _FORMAT = 2
+# Without the header, whose meaning is the client's affair.
+_DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
+    DefaultRecordBatch.CODEC_NONE: lambda records: records,
+    DefaultRecordBatch.CODEC_GZIP: codec.gzip_decode,
+    DefaultRecordBatch.CODEC_SNAPPY: codec.snappy_decode,
+    DefaultRecordBatch.CODEC_LZ4: codec.lz4_decode,
+    DefaultRecordBatch.CODEC_ZSTD: codec.zstd_decode,
+}
 
 
 class StoredBatch:
@@ -31,28 +40,34 @@ class StoredBatch:
     """
 
     def __init__(self, batch: DefaultRecordBatch) -> None:
-        self._encoded: bytearray = batch._buffer  # noqa: SLF001
+        """Takes the batch over from the client.
+
+        Raises:
+            kafka.errors.UnsupportedCodecError: it is compressed in a way for which no library is there.
+        """
+        self._codec = batch.compression_type
+        if self._codec != batch.CODEC_NONE:
+            batch._assert_has_codec(self._codec)  # noqa: SLF001 - the client's own words when a library is missing
+        self._records = bytes(memoryview(batch._buffer)[batch.HEADER_STRUCT.size :])  # noqa: SLF001
         self.first_timestamp_ms: int = batch.first_timestamp
         self.max_timestamp_ms: int = batch.max_timestamp
         self.append_time_ms: int | None = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
         count = batch.records_count
         self.offsets: Sequence[int] = range(batch.base_offset, batch.base_offset + count)
         if batch.last_offset_delta != count - 1:
-            buffer, edges = self.read()
-            self.offsets = [batch.base_offset + _offset_delta(buffer, edge) for edge in edges[:-1]]
+            buffer, places = self.read()
+            self.offsets = [batch.base_offset + _offset_delta(buffer, place) for place in places[:-1]]
 
-    def read(self) -> tuple[bytearray, list[int]]:
-        """A buffer with the records, and in it where each begins and where the last one ends: n + 1 positions.
+    def read(self) -> tuple[bytes, list[int]]:
+        """A buffer with the records, and in it where each begins behind its length prefix, and where the last one ends.
 
         Nothing is kept, so that batches which wait for their turn take no more memory than on the wire.
 
         Raises:
             kafka.errors.CorruptRecordError: the lengths of its records do not add up.
-            kafka.errors.UnsupportedCodecError: it is compressed in a way for which no library is there.
         """
-        batch = iter(DefaultRecordBatch(self._encoded))  # decompresses; what it would give are objects, one a record
-        buffer: bytearray = batch._buffer  # noqa: SLF001
-        return buffer, _edges(buffer, batch._pos, len(self.offsets))  # noqa: SLF001
+        buffer = _DECOMPRESS[self._codec](self._records)
+        return buffer, _places(buffer, len(self.offsets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +107,10 @@ class RecordBatch:
         before = sum(own < offset for own in self.offsets) if self.offsets[0] < offset else 0
         return self.split(before)[1]
 
-    def read(self) -> tuple[bytearray, Sequence[int]]:
+    def read(self) -> tuple[bytes, Sequence[int]]:
         """A buffer and where in it the records stand, as `StoredBatch.read`."""
-        buffer, edges = self.stored.read()
-        return buffer, edges[self.first : self.stop + 1]
+        buffer, places = self.stored.read()
+        return buffer, places[self.first : self.stop + 1]
 
 
 def poll_record_batches(consumer: Any) -> None:
@@ -204,31 +219,34 @@ class _BatchAsRecord:
         return True
 
 
-def _edges(buffer: bytearray, position: int, count: int) -> list[int]:
-    """Where records begin, and where the last one ends."""
-    edges = [position]
+def _places(buffer: bytes, count: int) -> list[int]:
+    """Where records begin behind their length prefixes, and where the last one ends: count + 1 positions."""
+    places = []
+    position = 0
     try:
         for _ in range(count):
             length = buffer[position]
-            if length < 128:
-                position += 1 + (length >> 1)
-            elif (second := buffer[position + 1]) < 128:  # lengths are zigzag varints: twice the length, 7 bits a byte
-                position += 2 + ((length & 127 | second << 7) >> 1)
+            if length < 128:  # lengths are zigzag varints: twice the length, 7 bits an octet, the lowest first
+                position += 1
+            elif (second := buffer[position + 1]) < 128:
+                length = length & 127 | second << 7
+                position += 2
             else:
                 length, position = decode_varint(buffer, position)
-                position += max(0, length)
-            edges.append(position)
+                length = 2 * max(0, length)
+            places.append(position)
+            position += length >> 1
     except (IndexError, ValueError) as error:
-        raise CorruptRecordError(f"record {len(edges) - 1} of {count} is cut off: {error!r}") from error
+        raise CorruptRecordError(f"record {len(places)} of {count} is cut off: {error!r}") from error
     if position != len(buffer):
         raise CorruptRecordError(f"{count} records end at byte {position} of {len(buffer)}")
-    return edges
+    places.append(position)
+    return places
 
 
-def _offset_delta(buffer: bytearray, edge: int) -> int:
+def _offset_delta(buffer: bytes, place: int) -> int:
     """How far behind the first offset of its batch a record stands."""
-    _, attributes = decode_varint(buffer, edge)
-    _, delta = decode_varint(buffer, attributes + 1)
+    _, delta = decode_varint(buffer, place + 1)  # behind the attributes and the time
     return int(decode_varint(buffer, delta)[0])
 
 

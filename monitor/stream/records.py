@@ -77,8 +77,7 @@ class Records:
         """
         counts = np.array([len(batch) for _, batch in batches], dtype=np.int64)
         buffer, starts, ends = _joined([batch for _, batch in batches])
-        _, attributes = _varints(buffer, starts)
-        deltas, places = _varints(buffer, attributes + 1)
+        deltas, places = _varints(buffer, starts + 1)  # behind the attributes
         _, places = _varints(buffer, places)  # how far the offset is from the batch's first
         keys, places = _strings(buffer, places)
         values, places = _strings(buffer, places)
@@ -119,16 +118,17 @@ class Records:
 def _joined(
     batches: Sequence[RecordBatch],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """The bytes of all records one after another, where each begins (its length prefix) and where it ends."""
-    pieces, edges = [], []
+    """The bytes of all records one after another, where each begins, and a place behind each, at most its length prefix away."""
+    pieces, starts, ends = [], [], []
     position = 0
     for batch in batches:
         buffer, places = batch.read()
+        shifted = np.array(places, dtype=np.int64) + (position - places[0])
         pieces.append(memoryview(buffer)[places[0] : places[-1]])
-        edges.append(np.array(places, dtype=np.int64) + (position - places[0]))
+        starts.append(shifted[:-1])
+        ends.append(shifted[1:])
         position += places[-1] - places[0]
-    joined = np.frombuffer(b"".join(pieces), dtype=np.uint8)
-    return joined, np.concatenate([own[:-1] for own in edges]), np.concatenate([own[1:] for own in edges])
+    return np.frombuffer(b"".join(pieces), dtype=np.uint8), np.concatenate(starts), np.concatenate(ends)
 
 
 def _flat(parts: Sequence[Sequence[int]], count: int) -> NDArray[np.int64]:

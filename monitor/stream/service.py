@@ -27,6 +27,8 @@ OFFER_S = 0.5
 IDLE_POLL_S = 0.25
 FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 5.0
+# A poll waits several times for the client's I/O thread, so it may bring several micro-batches, which are still compressed.
+POLL_BATCHES = 4
 # Of `shutdown_timeout_s`, for the last commit and leaving the group.
 LEAVE_S = 2.5
 
@@ -105,8 +107,7 @@ class Service:
         """One turn: records in, acknowledged offsets out."""
         self._health.turned_at = time.monotonic()
         self._poll()
-        batch = self._builder.close_if_due()
-        if batch is not None:
+        while (batch := self._builder.close_if_due()) and not self._stopping.is_set():
             self._hand_over(batch)
         self._settle()
         self._report()
@@ -116,7 +117,7 @@ class Service:
 
         started = time.perf_counter()
         try:
-            segments = self._source.poll(self._builder.remaining_s(IDLE_POLL_S), self._builder.room)
+            segments = self._source.poll(self._builder.remaining_s(IDLE_POLL_S), POLL_BATCHES * self._settings.max_rows)
         except KafkaError as error:
             self._back_off(describe_kafka_error(error))
             return
@@ -132,7 +133,7 @@ class Service:
                 paused = True
             self._health.turned_at = time.monotonic()
             if self._worker.failure is not None or self._stopping.is_set():
-                self._builder.close()  # later records must not overtake this batch, which will be read again
+                self._builder.clear()  # later records must not overtake this batch, which will be read again
                 return
             self._poll_paused()
             self._settle()
@@ -241,9 +242,9 @@ class Service:
         deadline = asked_at + self._settings.shutdown_timeout_s
         self._metrics.ready.set(0)
         if self._worker.failure is None:
-            batch = self._builder.close()
-            if batch is not None:
-                self._worker.offer(batch, self._settings.shutdown_timeout_s / 2)
+            while batch := self._builder.close():
+                if not self._worker.offer(batch, self._settings.shutdown_timeout_s / 2):
+                    break  # this batch and all behind it will be read again
             self._worker.finish(max(0.0, deadline - time.monotonic() - LEAVE_S))
         self._take_acknowledged()  # `close` commits it, and waits for that
         self._source.close(max(1.0, deadline - time.monotonic()))

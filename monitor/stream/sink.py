@@ -45,13 +45,18 @@ class Message:
 class Sink:
     """An idempotent producer that is replaced when it breaks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **options: object) -> None:
         """Connects.
+
+        Args:
+            settings: connection and compression.
+            options: more of the producer's.
 
         Raises:
             BrokerError: no broker, or it refuses us.
         """
         self._settings = settings
+        self._options = options
         self._producer = self._connect()
         self._partition_counts: dict[str, int] = {}
 
@@ -71,6 +76,7 @@ class Sink:
                 delivery_timeout_ms=30_000,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
+                **self._options,
             )
 
     def send(self, message: Message) -> Any:
@@ -121,12 +127,13 @@ class DeliveryAbortedError(Exception):
 
 
 class Delivery:
-    """The messages of one micro-batch on their way."""
+    """The messages of one micro-batch on their way, at least once."""
 
-    def __init__(self, sink: Sink, messages: Sequence[Message]) -> None:
+    def __init__(self, sink: Sink, judged: Judged) -> None:
         """Sends all messages; `complete` waits for them."""
         self._sink = sink
-        self._pending = [(message, self._send(message)) for message in messages]
+        self._judged = judged
+        self._pending = [(message, self._send(message)) for message in judged.messages]
 
     def _send(self, message: Message) -> Any:
         """The message's future, or the error that kept it from being queued."""
@@ -137,8 +144,8 @@ class Delivery:
         except KafkaError as error:
             return error
 
-    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> None:
-        """Returns once every message is acknowledged, however long that takes.
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Judged:
+        """Returns the micro-batch once every message is acknowledged, however long that takes.
 
         Args:
             abort: set when the service must not wait any longer.
@@ -158,7 +165,7 @@ class Delivery:
 
         while failed := self._failed(abort, report):
             for message, error in failed:
-                if not (_is_about_size(error) and message.shrink):
+                if not (is_about_size(error) and message.shrink):
                     report(message.topic, describe_kafka_error(error))
             if stuck and abort.wait(backoff_s):
                 raise DeliveryAbortedError
@@ -167,6 +174,7 @@ class Delivery:
         for topic in stuck:
             on_waiting(topic, False)
             log.info("delivery_resumed", extra={"topic": topic})
+        return self._judged
 
     def _failed(self, abort: threading.Event, report: Callable[[str, str], None]) -> list[tuple[Message, Exception]]:
         """Waits for the broker's answers; returns what it did not acknowledge."""
@@ -175,7 +183,7 @@ class Delivery:
             if isinstance(future, Exception):
                 failed.append((message, future))
                 continue
-            _wait_until_done(future, abort, lambda message=message: report(message.topic, "not acknowledged yet"))  # type: ignore[misc]
+            wait_until_done(future, abort, lambda message=message: report(message.topic, "not acknowledged yet"))  # type: ignore[misc]
             if future.failed():
                 failed.append((message, future.exception))
         return failed
@@ -188,18 +196,18 @@ class Delivery:
             self._pending = list(failed)
             log.info("broker_unreachable", extra={"error": str(unreachable)})
             return
-        self._pending = [(message, self._send(message)) for message, error in failed if not _is_about_size(error)]
+        self._pending = [(message, self._send(message)) for message, error in failed if not is_about_size(error)]
         for message, error in failed:
-            if _is_about_size(error):
+            if is_about_size(error):
                 self._pending.append(self._send_alone(message, abort))
 
     def _send_alone(self, message: Message, abort: threading.Event) -> tuple[Message, Any]:
         """One message by itself, since many fail with the one that is too large; only that one is made smaller."""
         future = self._send(message)
         if not isinstance(future, Exception):
-            _wait_until_done(future, abort, lambda: None)
+            wait_until_done(future, abort, lambda: None)
         error = future if isinstance(future, Exception) else future.exception
-        if error is None or not _is_about_size(error) or message.shrink is None:
+        if error is None or not is_about_size(error) or message.shrink is None:
             return message, future
         with suppress(BrokerError):  # a broken producer fails the next send too, which is then tried again
             self._sink.replace()
@@ -207,7 +215,7 @@ class Delivery:
         return smaller, self._send(smaller)
 
 
-def _wait_until_done(future: Any, abort: threading.Event, on_slow: Callable[[], None]) -> None:
+def wait_until_done(future: Any, abort: threading.Event, on_slow: Callable[[], None]) -> None:
     """Waits for a future of the producer.
 
     Raises:
@@ -227,7 +235,7 @@ def _wait_until_done(future: Any, abort: threading.Event, on_slow: Callable[[], 
             return
 
 
-def _is_about_size(error: Exception) -> bool:
+def is_about_size(error: Exception) -> bool:
     from kafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
     return isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError)

@@ -58,6 +58,14 @@ class _Held:
     settled: int | None = None
     newest_ms: int | None = None
 
+    def settle(self, next_offset: int) -> None:
+        """Everything before an offset is done."""
+        self.settled = next_offset
+        while self.unacknowledged and self.unacknowledged[0].next_offset <= next_offset:
+            self.unacknowledged.popleft()
+        if self.unacknowledged:
+            self.unacknowledged[0] = self.unacknowledged[0].since(next_offset)
+
 
 class Source:
     """A consumer in a group, with cooperative rebalancing and our own offset policy."""
@@ -200,8 +208,7 @@ class Source:
             for segment in segments:
                 held = self._held.get(TopicPartition(segment.topic, segment.partition))
                 if held and held.epoch == segment.epoch:
-                    held.settled = segment.next_offset
-                    held.unacknowledged.popleft()
+                    held.settle(segment.next_offset)
 
     def commit(self) -> None:
         """Sends what is settled, without waiting; a commit under way is not overtaken."""

@@ -148,7 +148,7 @@ def test_records_whose_lengths_do_not_add_up_are_an_error() -> None:
 
 def test_a_value_that_reaches_beyond_its_record_is_an_error() -> None:
     batch = record_batch([record(b"abc", 0), record(b"def", 1)])
-    encoded = batch.stored._encoded
-    encoded[encoded.index(b"abc") - 1] = 2 * 60
+    stored = batch.stored
+    stored._records = stored._records.replace(b"\x06abc", bytes([2 * 60]) + b"abc")
     with pytest.raises(CorruptRecordError, match="beyond the end"):
         as_records([batch])
