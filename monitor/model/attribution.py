@@ -42,13 +42,12 @@ def attribute(
     order = np.argsort(-shares, axis=1, kind="stable")[:, :top_k]
     top_shares = np.round(np.take_along_axis(shares, order, axis=1), 4).tolist()
     names = preprocessor.feature_names
-    needed = np.unique(order).tolist()
-    values = {place: frame.get_column(names[place]).to_list() for place in needed}
-    expected = {place: preprocessor.inverse(place, explanation.x_hat) for place in needed}
+    values = {place: frame.get_column(names[place]).to_list() for place in np.unique(order).tolist()}
+    expected = preprocessor.inverse(explanation.x_hat, order)
     return [
         [
-            Attribution(names[place], values[place][row], expected[place][row], share)
-            for place, share in zip(places, top_shares[row], strict=True)
+            Attribution(names[place], values[place][row], *rest)
+            for place, *rest in zip(places, expected[row], top_shares[row], strict=True)
         ]
         for row, places in enumerate(order.tolist())
     ]

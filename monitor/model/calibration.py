@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,12 @@ class Calibration:
     scores: NDArray[np.float32]
     tail: Tail | None
 
+    @cached_property
+    def _distinct(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The distinct scores, ascending, and where each begins among all; behind them their number."""
+        distinct, firsts = np.unique(self.scores, return_index=True)
+        return distinct, np.append(firsts, len(self.scores)).astype(np.int64)
+
     def p_values(self, raw_score: NDArray[np.float32], tie_breaker: NDArray[np.float64]) -> NDArray[np.float64]:
         """p-values, float64 (n,), in [1e-12, 1]; under normal data they are uniform.
 
@@ -70,9 +77,12 @@ class Calibration:
         """
         n = len(self.scores)
         raw_score = np.where(np.isnan(raw_score), np.float32(np.inf), raw_score)
-        above = n - np.searchsorted(self.scores, raw_score, side="right")
-        equal = n - above - np.searchsorted(self.scores, raw_score, side="left")
-        p = np.maximum(1.0, above + tie_breaker * (1 + equal)) / (n + 1)
+        distinct, firsts = self._distinct
+        place = np.searchsorted(distinct, raw_score)
+        stop = place + (distinct.take(place, mode="clip") == raw_score)
+        above = n - firsts[stop]
+        equal = firsts[stop] - firsts[place]
+        p: NDArray[np.float64] = np.maximum(1.0, above + tie_breaker * (1 + equal)) / (n + 1)
         beyond = raw_score > self.scores[-1]
         if beyond.any():
             p[beyond] = 1.0 / (n + 1)

@@ -179,29 +179,49 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             sd=np.array([column.sd for _, column in columns]).reshape(-1, 1),
         )
 
-    def inverse(self, place: int, x_hat: NDArray[np.float32]) -> list[Value]:
+    def inverse(self, x_hat: NDArray[np.float32], places: NDArray[np.intp]) -> list[list[Value]]:
         """The values, in the field's own unit, that reconstructions stand for; numbers to six significant digits.
 
         Args:
-            place: number of the feature.
             x_hat: float32 (n_rows, n_columns), reconstructed rows of X.
+            places: intp (n_rows, k), numbers of the features wanted of each row.
         """
-        column = self.columns[place]
-        start = int(self.starts[place])
-        if isinstance(column, CategoricalColumn):
-            if not column.values:
-                return [None] * len(x_hat)
-            levels = np.argmax(x_hat[:, start : start + len(column.values)], axis=1)
-            return [column.values[level] for level in levels.tolist()]
-        if isinstance(column, BooleanColumn):
-            return list((x_hat[:, start] >= 0.5).tolist())
-        return list(_rounded(self._numeric_values(column, x_hat[:, start].astype(np.float64))).tolist())
+        values = np.empty(places.shape, dtype=object)
+        for place in np.unique(places).tolist():
+            column, start = self.columns[place], int(self.starts[place])
+            wanted = places == place
+            rows = np.nonzero(wanted)[0]
+            if isinstance(column, CategoricalColumn):
+                levels: tuple[Value, ...] = column.values or (None,)
+                chosen = np.argmax(x_hat[rows, start : start + len(levels)], axis=1)
+                values[wanted] = np.array(levels, dtype=object)[chosen]
+            elif isinstance(column, BooleanColumn):
+                values[wanted] = (x_hat[rows, start] >= 0.5).tolist()
+        numeric = ~np.isnan(self._scales[places])
+        z = x_hat[np.nonzero(numeric)[0], self.starts[places[numeric]]].astype(np.float64)
+        values[numeric] = _rounded(self._numeric_values(z, places[numeric])).tolist()
+        return values.tolist()  # type: ignore[no-any-return]
 
-    def _numeric_values(self, column: NumericColumn, z: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _numeric_values(self, z: NDArray[np.float64], places: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Undoes the soft clip, the z-score and the logarithm of numbers of the features `places`."""
         if self.clip is not None:
             z = self.clip * np.arctanh(np.clip(z / self.clip, -_TANH_LIMIT, _TANH_LIMIT))
-        values = z * column.sd + column.mean
-        return np.copysign(np.expm1(np.minimum(np.abs(values), _EXPM1_LIMIT)), values) if column.log else values
+        values = z * self._scales[places] + self._means[places]
+        powers = np.copysign(np.expm1(np.minimum(np.abs(values), _EXPM1_LIMIT)), values)
+        return np.where(self._logs[places], powers, values)
+
+    @cached_property
+    def _scales(self) -> NDArray[np.float64]:
+        """float64 (n_features,); NaN where the feature is not numeric."""
+        return np.array([column.sd if isinstance(column, NumericColumn) else np.nan for column in self.columns])
+
+    @cached_property
+    def _means(self) -> NDArray[np.float64]:
+        return np.array([column.mean if isinstance(column, NumericColumn) else np.nan for column in self.columns])
+
+    @cached_property
+    def _logs(self) -> NDArray[np.bool_]:
+        return np.array([isinstance(column, NumericColumn) and column.log for column in self.columns])
 
     def to_json(self) -> bytes:
         """The content of `preprocess.json`."""

@@ -12,28 +12,19 @@ against the bare polling loop is measured on a second topic too, as quiet as a r
 from __future__ import annotations
 
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import numpy as np
-import pandas as pd
 import polars as pl
 
-from monitor.model.schema import Schema
 from tests.benchmarks.goals import Goals, report
+from tests.benchmarks.kdd99_stream import World, create, draw, ganwatch, prepare, say, work_off
 from tests.benchmarks.live_alerts import LiveAlerts
 from tests.conftest import Kafka
-from tests.daemon import Daemon, done_records
+from tests.daemon import Daemon
 from tests.kafka_broker import KafkaBroker
 from tests.topics import read_alerts, read_all
-from training.datasets import KDD99_LABEL, kdd99_schema, load_kdd99, split_kdd99, to_feature_frame
 
 TARGET_ALERT_RATE = 0.01
 LIVE_RECORDS = 50_000
@@ -53,16 +44,6 @@ GOALS: Goals = {
 }
 
 
-@dataclass(frozen=True)
-class World:
-    """Everything on disk and in Kafka that the run needs."""
-
-    folder: Path
-    kafka: Kafka
-    records: Sequence[bytes]
-    y: np.ndarray
-
-
 def main() -> int:
     """Runs everything; returns 0 when every goal is met."""
     data = os.environ.get("GANWATCH_DATA")
@@ -73,39 +54,6 @@ def main() -> int:
         world = prepare(Path(name), Kafka(broker.bootstrap), Path(data))
         figures = run(world)
     return report(figures, GOALS)
-
-
-def prepare(folder: Path, kafka: Kafka, data: Path) -> World:
-    """Trains on one half and encodes the other."""
-    frame = load_kdd99(data)
-    split = split_kdd99(frame)
-    write_schema(kdd99_schema(), folder / "features.toml")
-    to_feature_frame(frame.iloc[split.train], kdd99_schema()).write_parquet(folder / "train.parquet")
-    say(f"training on {len(split.train)} inliers")
-    ganwatch(folder, "train", "--data", "train.parquet")
-    rest = np.setdiff1d(np.arange(len(frame)), np.concatenate([split.train, split.train_anomalies]))
-    rows = frame.iloc[np.random.default_rng(0).permutation(rest)]
-    write_offline_file(rows, folder / "other-half.parquet")
-    return World(folder, kafka, encode(rows), (rows[KDD99_LABEL] == "normal.").to_numpy())
-
-
-def write_schema(schema: Schema, path: Path) -> None:
-    """A features.toml of a schema."""
-    lines = [f'name = "{schema.name}"']
-    lines += [f'[[features]]\nname = "{feature.name}"\nkind = "{feature.kind}"' for feature in schema.features]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def encode(rows: pd.DataFrame) -> list[bytes]:
-    """Rows as JSON records of the 41 fields."""
-    return [msgspec.json.encode(row) for row in rows.drop(columns=KDD99_LABEL).to_dict("records")]
-
-
-def write_offline_file(rows: pd.DataFrame, path: Path) -> None:
-    """The same rows with the places that they will have in Kafka: one partition, in order."""
-    frame = to_feature_frame(rows, kdd99_schema())
-    places = [pl.lit("features").alias("topic"), pl.lit(0).alias("partition"), pl.int_range(pl.len()).alias("offset")]
-    frame.with_columns(places).write_parquet(path)
 
 
 def run(world: World) -> dict[str, float]:
@@ -133,7 +81,7 @@ def run(world: World) -> dict[str, float]:
     say(f"publishing {QUIET_RECORDS} records with {QUIET_ANOMALY_SHARE:.0%} anomalies")
     for topic in ("quiet", "quiet-alerts"):
         create(world.kafka, topic)
-    live.publish(quiet_records(world), "quiet", None)
+    live.publish(draw(world, QUIET_RECORDS, QUIET_ANOMALY_SHARE), "quiet", None)
     quiet, _, metrics = work_off(
         world,
         settings | {"features_topic": "quiet", "alerts_topic": "quiet-alerts", "group_id": "quiet"},
@@ -153,76 +101,6 @@ def run(world: World) -> dict[str, float]:
         "start_s": round(start_s, 2),
         "stop_s": round(stop_s, 2),
     }
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How fast a backlog was worked off, and how fast a bare loop polls the same topic before and after."""
-
-    records_per_s: float
-    bare_records_per_s: float
-    rss_mb: float
-
-    @property
-    def ratio(self) -> float:
-        """Of the bare loop's rate."""
-        return self.records_per_s / self.bare_records_per_s
-
-
-def work_off(
-    world: World, settings: dict[str, object], topic: str, records: int
-) -> tuple[Rate, float, dict[str, float]]:
-    """One daemon life on a backlog: its rate, its seconds to readiness, its last scrape."""
-    bare = [bare_poll(world, topic)]
-    with Daemon(world.folder, settings) as daemon:
-        start_s = daemon.wait_until_ready()
-        rate = backlog_rate(daemon, records)
-        time.sleep(1.0)
-        metrics = daemon.metrics()
-        rss_mb = daemon.resident_mb(peak=True)
-    bare.append(bare_poll(world, topic))
-    return Rate(rate, statistics.mean(bare), rss_mb), start_s, metrics
-
-
-def quiet_records(world: World) -> list[bytes]:
-    """Rows of the same half, drawn with one anomaly in a hundred; repeated, since there are not enough inliers."""
-    rng = np.random.default_rng(1)
-    anomalous = rng.random(QUIET_RECORDS) < QUIET_ANOMALY_SHARE
-    drawn = np.where(
-        anomalous,
-        rng.choice(np.flatnonzero(world.y), QUIET_RECORDS),
-        rng.choice(np.flatnonzero(~world.y), QUIET_RECORDS),
-    )
-    return [world.records[row] for row in drawn]
-
-
-def create(kafka: Kafka, topic: str) -> None:
-    """Creates a topic of one partition."""
-    from kafka import KafkaAdminClient
-    from kafka.admin import NewTopic
-
-    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    admin.create_topics([NewTopic(topic, 1, 1)], wait_for_metadata=True)
-    admin.close()
-
-
-def backlog_rate(daemon: Daemon, records: int) -> float:
-    """Records per second from the first acknowledged batch to the last."""
-    points: list[tuple[float, float]] = []
-    while not points or points[-1][1] < records:
-        done = done_records(daemon.metrics())
-        if done and (not points or done > points[-1][1]):
-            points.append((time.perf_counter(), done))
-        time.sleep(0.1)  # each scrape costs the daemon milliseconds
-    (first_at, first), (last_at, last) = points[0], points[-1]
-    return (last - first) / (last_at - first_at)
-
-
-def bare_poll(world: World, topic: str) -> float:
-    """The bare loop over a whole topic, in a process of its own."""
-    records = QUIET_RECORDS if topic == "quiet" else len(world.records)
-    command = [sys.executable, "-m", "tests.benchmarks.bare_poll", world.kafka.bootstrap, topic, str(records)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def figures(world: World, counted: list[dict[str, float]]) -> dict[str, float]:
@@ -264,16 +142,6 @@ def figures(world: World, counted: list[dict[str, float]]) -> dict[str, float]:
         "precision": round(hits / len(found), 4),
         "recall": round(hits / world.y.sum(), 4),
     }
-
-
-def ganwatch(folder: Path, *arguments: str) -> None:
-    """Runs the command in a folder; its output is shown."""
-    subprocess.run([sys.executable, "-m", "monitor.cli", *arguments], cwd=folder, check=True)
-
-
-def say(sentence: str) -> None:
-    """Progress of the run."""
-    print(sentence, flush=True)
 
 
 if __name__ == "__main__":
