@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What we are compared with has pins of its own.
+RIVALS := .venv-rivals
 # Two cores are the smallest machine we promise figures for; nothing here may start more threads.
 export OMP_NUM_THREADS ?= 2
 export POLARS_MAX_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill bench-kdd99 bench-training clean
+.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill bench-kdd99 bench-training bench-throughput clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -23,7 +25,8 @@ demo: $(READY)  ## train on simulated payments, watch a stream of them live
 	$(BIN)/ganwatch demo
 
 test: $(READY)  ## all tests: fast ones, training, a real Kafka, a real Prometheus
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m 'not broker'
+	$(BIN)/pytest -q -m broker
 
 test-fast: $(READY)  ## the tests without TensorFlow and servers, under a minute
 	$(BIN)/pytest -q -m 'not training and not broker and not deploy'
@@ -52,5 +55,13 @@ bench-kdd99: $(READY)  ## EfficientGAN on KDD99, the authors' protocol, beside b
 bench-training: $(READY)  ## training speed against the naive loop
 	$(BIN)/python -m tests.benchmarks.training_speed
 
+$(RIVALS)/.ready: tests/benchmarks/rivals/requirements.txt
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/pip install --quiet --disable-pip-version-check -r tests/benchmarks/rivals/requirements.txt
+	@touch $@
+
+bench-throughput: $(READY) $(RIVALS)/.ready  ## records a second against a bare poll loop, Quix Streams, Bytewax, a loop by hand
+	RIVALS_PYTHON=$(RIVALS)/bin/python $(BIN)/python -m tests.benchmarks.throughput --repetitions $(or $(REPETITIONS),5)
+
 clean:  ## remove what was built
-	rm -rf $(VENV) .cache build dist *.egg-info
+	rm -rf $(VENV) $(RIVALS) .cache build dist *.egg-info

@@ -142,7 +142,7 @@ def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
     """`KEY=VALUE` with the value read as JSON where it is JSON, else as text."""
     import msgspec
 
-    from monitor.cli import parse_assignments
+    from monitor.command_options import parse_assignments
 
     options: dict[str, Any] = {}
     for key, text in parse_assignments(assignments).items():

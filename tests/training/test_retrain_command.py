@@ -19,11 +19,6 @@ from tests.challengers import committed
 
 pytestmark = pytest.mark.training
 
-# Until the entry point of the command is installed, it is added here; afterwards this adds the same once more.
-MAIN = (
-    "import sys; from monitor import cli; from training.retrain_command import retrain; "
-    "cli.app.command('retrain')(retrain); cli.main()"
-)
 RATE = ("--target-alert-rate", "0.02")
 
 
@@ -39,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ganwatch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", MAIN, "retrain", *arguments]
+    command = [sys.executable, "-m", "monitor.cli", "retrain", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -44,9 +44,10 @@ from training.detectors.networks import (
 from training.detectors.options import AdversarialOptions, Checkpoint, DetectorOptions, Share
 from training.detectors.steps import Adam, Clock, NetworkGroup, Training, cross_entropy, variables_of
 
-# Share of the columns that are foreign in a broken row, and the noise on them.
+# Share of the columns that are foreign in a broken row; how far foreign values are stretched at most, and their noise.
+# Without the stretch R makes smaller rows of broken ones, and the judge takes whatever is large for whole.
 _LEAST_BROKEN, _MOST_BROKEN = 0.1, 0.5
-_BROKEN_NOISE = 1.0
+_MOST_STRETCHED, _BROKEN_NOISE = 4.0, 1.0
 
 _PAPER: dict[str, Any] = {
     "sampling": "epochs",
@@ -83,7 +84,7 @@ class ALOCCOptions(AdversarialOptions):
     checkpoint: Checkpoint = Field(
         default="reconstruction", description="weights that are kept without labels; see the other detectors"
     )
-    weight: Share = Field(default=0.9, description="share of the reconstruction in the score; the rest is -log D(R(x))")
+    weight: Share = Field(default=0.7, description="share of the reconstruction in the score; the rest is -log D(R(x))")
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,13 @@ class ALOCCTraining(Training):
         return loss
 
     def _break(self, x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Rows with some columns of the next row (the batch is in random order), more or less noisy."""
-        uniform = tf.random.stateless_uniform([x.shape[0], x.shape[1] + 2], tf.stack([self._noise_seed + 1, step]))
+        """Rows with some columns of the next row (the batch is in random order), more or less stretched and noisy."""
+        uniform = tf.random.stateless_uniform([x.shape[0], x.shape[1] + 3], tf.stack([self._noise_seed + 1, step]))
         noise = tf.random.stateless_normal(x.shape, tf.stack([self._noise_seed + 2, step]))
-        foreign = tf.roll(x, 1, axis=0) + _BROKEN_NOISE * uniform[:, 1:2] * noise
+        stretch = 1 + (_MOST_STRETCHED - 1) * uniform[:, 2:3]
+        foreign = stretch * tf.roll(x, 1, axis=0) + _BROKEN_NOISE * uniform[:, 1:2] * noise
         share = _LEAST_BROKEN + (_MOST_BROKEN - _LEAST_BROKEN) * uniform[:, :1]
-        return tf.where(uniform[:, 2:] < share, foreign, x)
+        return tf.where(uniform[:, 3:] < share, foreign, x)
 
 
 class ALOCC(NetworkDetector):

@@ -1,5 +1,6 @@
-"""Bytewax in its batching form, `flat_map_batch`: `python -m tests.benchmarks.rivals.bytewax_flow BOOTSTRAP TOPIC RECORDS BUNDLE RATE`.
+"""Bytewax in its batching form, `flat_map_batch`: `python -m tests.benchmarks.rivals.bytewax_flow` and five arguments.
 
+Arguments: BOOTSTRAP TOPIC RECORDS BUNDLE TARGET_ALERT_RATE.
 The source hands on up to 8,192 records at a time; the flow ends at the end of the topic.
 """
 

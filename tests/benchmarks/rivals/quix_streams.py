@@ -1,5 +1,6 @@
-"""Quix Streams in its batching form, a `BatchingSink`: `python -m tests.benchmarks.rivals.quix_streams BOOTSTRAP TOPIC RECORDS BUNDLE RATE`.
+"""Quix Streams in its batching form, a `BatchingSink`: `python -m tests.benchmarks.rivals.quix_streams` and five arguments.
 
+Arguments: BOOTSTRAP TOPIC RECORDS BUNDLE TARGET_ALERT_RATE.
 A checkpoint every 8,192 records hands the sink one batch; values stay bytes; state is off.
 """
 

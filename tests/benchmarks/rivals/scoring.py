@@ -17,7 +17,6 @@ from monitor.model.calibration import threshold_of
 from monitor.model.detection import detect
 
 
-
 class BatchScorer:
     """Scores batches and keeps the time."""
 

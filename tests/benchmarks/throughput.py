@@ -1,0 +1,246 @@
+"""The daemon against a loop that only polls, and against what else one would use: `make bench-throughput`.
+
+All on the same records of one topic, one in a hundred of them flagged, with the bundle that `ganwatch train` makes on KDD99;
+taking turns, medians compared. Quix Streams and Bytewax get our decoder, transform and LiteRT scorer in their own batching
+forms and write alerts without explanations; they run in the environment that RIVALS_PYTHON names. The hand-written loop is
+what one would start with: `poll(max_records=500)`, `json.loads`, three `keras.predict` calls a poll, a send an alert, a
+commit a poll; its networks have the same shape and random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from monitor.champion import load_champion
+from monitor.settings import Settings
+from tests.benchmarks.goals import Goals, report
+from tests.benchmarks.kdd99_stream import World, backlog_rate, bare_poll, create, draw, prepare, say
+from tests.benchmarks.live_alerts import LiveAlerts
+from tests.conftest import Kafka
+from tests.daemon import Daemon, done_records
+from tests.kafka_broker import KafkaBroker
+
+RECORDS = 300_000
+SLOW_RECORDS = 15_000
+TARGET_ALERT_RATE = 0.01
+IDLE_RATE, LIVE_S = 20, 10
+GOALS: Goals = {
+    "ratio_bare_poll": lambda value: value >= 0.85,
+    "ratio_hand_written": lambda value: value >= 20,
+    "ratio_quix": lambda value: value >= 3,
+    "ratio_bytewax": lambda value: value >= 2,
+    "ratio_two_replicas": lambda value: value >= 1.5,
+    "p99_half_rate_s": lambda value: value <= 0.25,
+    "p99_idle_s": lambda value: value <= 0.1,
+    "rss_mb": lambda value: value <= 250,
+    "ready_s": lambda value: value <= 2.5,
+}
+
+
+@dataclass
+class Measured:
+    """What the runs gave, one entry a repetition.
+
+    Attributes:
+        rates: records per second by contender.
+        rss_mb: peaks of the daemon.
+        ready_s: seconds from its start to readiness.
+        alert_share: of the records.
+    """
+
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    rss_mb: list[float] = field(default_factory=list)
+    ready_s: list[float] = field(default_factory=list)
+    alert_share: float = 0.0
+
+    def add(self, contender: str, rate: float) -> None:
+        """Notes and prints one run."""
+        self.rates.setdefault(contender, []).append(rate)
+        say(f"{contender:14s} {rate:10,.0f} records/s")
+
+    def median(self, contender: str) -> float:
+        """Records per second."""
+        return statistics.median(self.rates[contender])
+
+
+def main() -> int:
+    """Runs everything; 0 when every goal is met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=5, help="runs of each contender")
+    arguments = parser.parse_args()
+    missing = [name for name in ("GANWATCH_DATA", "RIVALS_PYTHON") if not os.environ.get(name)]
+    if missing:
+        parser.error(f"set {' and '.join(missing)}: the folder of the data sets, the rivals' interpreter")
+    with (
+        tempfile.TemporaryDirectory(prefix="ganwatch-throughput-") as name,
+        KafkaBroker(Path(name) / "kafka") as broker,
+    ):
+        world = prepare(Path(name), Kafka(broker.bootstrap), Path(os.environ["GANWATCH_DATA"]))
+        figures = run(world, arguments.repetitions, broker.pid)
+    return report(figures, GOALS)
+
+
+def run(world: World, repetitions: int, broker_pid: int) -> dict[str, float]:
+    """Publishes, lets the contenders take turns, then measures latency and replicas."""
+    publish(world)
+    bundle = load_champion(
+        Settings(registry=str(world.folder / "registry"), schema_path=str(world.folder / "features.toml"))
+    )
+    contenders: Mapping[str, Callable[[], float]] = {
+        "bare poll": lambda: bare_poll(world.kafka, "one", RECORDS),
+        "ganwatch": lambda: daemon_rate(world, measured),
+        "quix streams": lambda: rival_rate(world, "quix_streams", RECORDS, str(bundle.path)),
+        "bytewax": lambda: rival_rate(world, "bytewax_flow", RECORDS, str(bundle.path)),
+        "hand-written": lambda: rival_rate(world, "hand_written", SLOW_RECORDS, str(bundle.path)),
+    }
+    measured = Measured()
+    for _ in range(repetitions):
+        for contender, rate in contenders.items():
+            measured.add(contender, rate())
+    print_table(measured)
+    ours = measured.median("ganwatch")
+    return {
+        "ratio_bare_poll": round(ours / measured.median("bare poll"), 3),
+        "ratio_hand_written": round(ours / measured.median("hand-written"), 1),
+        "ratio_quix": round(ours / measured.median("quix streams"), 2),
+        "ratio_bytewax": round(ours / measured.median("bytewax"), 2),
+        "ratio_two_replicas": round(two_replicas(world, broker_pid), 2),
+        "p99_half_rate_s": round(latency(world, ours / 2), 4),
+        "p99_idle_s": round(latency(world, IDLE_RATE), 4),
+        "rss_mb": round(max(measured.rss_mb), 1),
+        "ready_s": round(statistics.median(measured.ready_s), 2),
+        "alert_share": round(measured.alert_share, 4),
+        "records_per_s": round(ours),
+        "bare_poll_records_per_s": round(measured.median("bare poll")),
+        "bundle_sha256": bundle.sha256,  # type: ignore[dict-item]
+    }
+
+
+def publish(world: World) -> None:
+    """One topic for all contenders, one of two partitions for the replicas, one for the latency."""
+    for topic, partitions in (("one", 1), ("two", 2), ("live", 1)):
+        create(world.kafka, topic, partitions)
+        create(world.kafka, f"{topic}-alerts")
+    create(world.kafka, "dead-letters")
+    records = draw(world, RECORDS, 0.0)  # normal ones: one in a hundred of them is flagged
+    say(f"publishing {2 * RECORDS} records")
+    for topic, partition, part in (("one", 0, records), ("two", 0, records[::2]), ("two", 1, records[1::2])):
+        LiveAlerts(world.kafka.bootstrap, f"{topic}-alerts").publish(part, topic, None, partition)
+
+
+def settings_of(world: World, topic: str, **more: object) -> dict[str, object]:
+    """Of a daemon on one of the topics, in a group of its own."""
+    return {
+        "bootstrap_servers": world.kafka.bootstrap,
+        "target_alert_rate": TARGET_ALERT_RATE,
+        "features_topic": topic,
+        "alerts_topic": f"{topic}-alerts",
+        "group_id": uuid.uuid4().hex,
+        "log_format": "json",
+    } | more
+
+
+def daemon_rate(world: World, measured: Measured) -> float:
+    """One life of the daemon on the backlog."""
+    with Daemon(world.folder, settings_of(world, "one")) as daemon:
+        measured.ready_s.append(daemon.wait_until_ready())
+        rate = backlog_rate(daemon, RECORDS)
+        time.sleep(1.0)
+        measured.alert_share = daemon.metrics()["ganwatch_records_flagged_total"] / RECORDS
+        measured.rss_mb.append(daemon.resident_mb(peak=True))
+    return rate
+
+
+def rival_rate(world: World, module: str, records: int, bundle: str) -> float:
+    """One run of a rival; the hand-written loop needs TensorFlow and runs where we do."""
+    python = sys.executable if module == "hand_written" else os.environ["RIVALS_PYTHON"]
+    command = [python, "-m", f"tests.benchmarks.rivals.{module}"]
+    arguments = [world.kafka.bootstrap, "one", str(records), bundle, str(TARGET_ALERT_RATE)]
+    output = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True).stdout
+    return float(json.loads(output.splitlines()[-1])["records_per_s"])
+
+
+def print_table(measured: Measured) -> None:
+    """Medians and ratios as Markdown."""
+    bare = measured.median("bare poll")
+    print("\n| contender | records/s | of the bare poll | ganwatch is faster by |\n|---|---|---|---|")
+    for contender in measured.rates:
+        rate = measured.median(contender)
+        print(f"| {contender} | {rate:,.0f} | {rate / bare:.3f} | {measured.median('ganwatch') / rate:.2f} |")
+    print(flush=True)
+
+
+def latency(world: World, rate: float) -> float:
+    """p99 of the seconds from a record's Kafka timestamp to its alert in a consumer's hands, at a steady rate."""
+    topic = f"live-{uuid.uuid4().hex[:6]}"
+    create(world.kafka, topic)
+    create(world.kafka, f"{topic}-alerts")
+    share = 0.5 if rate == IDLE_RATE else 0.0  # at the idle rate there would be no alert in ten seconds
+    records = draw(world, int(rate * LIVE_S), share)
+    with (
+        Daemon(world.folder, settings_of(world, topic)) as daemon,
+        LiveAlerts(world.kafka.bootstrap, f"{topic}-alerts") as live,
+    ):
+        daemon.wait_until_ready()
+        live.publish(records, topic, rate)
+        daemon.wait_until_done(len(records))
+        time.sleep(1.0)
+    return live.latency_quantile(0.99)
+
+
+def two_replicas(world: World, broker_pid: int) -> float:
+    """Rate of two replicas, each on a core of its own, over that of one on one core."""
+    one, two = replicas_rate(world, [{0}], broker_pid), replicas_rate(world, [{0}, {1}], broker_pid)
+    say(f"one replica on one core {one:,.0f} records/s, two on a core each {two:,.0f}")
+    return two / one
+
+
+def replicas_rate(world: World, cores: list[set[int]], broker_pid: int) -> float:
+    """Records per second of some replicas, each pinned to its cores."""
+    settings = settings_of(world, "two")
+    daemons = [Daemon(world.folder, settings | {"http_port": 0}).start() for _ in cores]
+    try:
+        for daemon, own in zip(daemons, cores, strict=True):
+            pin(daemon.pid, own)
+        for daemon in daemons:
+            daemon.wait_until_ready()
+        busy = cpu_seconds(broker_pid)
+        points: list[tuple[float, float]] = []
+        while not points or points[-1][1] < RECORDS:
+            done = sum(done_records(daemon.metrics()) for daemon in daemons)
+            if done and (not points or done > points[-1][1]):
+                points.append((time.perf_counter(), done))
+            time.sleep(0.1)
+        (first_at, first), (last_at, last) = points[0], points[-1]
+        say(f"the broker took {(cpu_seconds(broker_pid) - busy) / (last_at - first_at):.2f} of a core meanwhile")
+        return (last - first) / (last_at - first_at)
+    finally:
+        for daemon in daemons:
+            daemon.stop()
+
+
+def pin(pid: int, cores: set[int]) -> None:
+    """Every thread of a process to some cores; those it starts later inherit it."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
