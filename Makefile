@@ -29,7 +29,7 @@ test: $(READY)  ## all tests: fast ones, training, a real Kafka, a real Promethe
 	$(BIN)/pytest -q -m broker
 
 test-fast: $(READY)  ## the tests without TensorFlow and servers, under a minute
-	$(BIN)/pytest -q -m 'not training and not broker and not deploy'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m 'not training and not broker and not deploy'
 
 test-wheel: $(READY)  ## build the wheel, install it into an empty environment, run it
 	sh tests/wheel.sh $(BIN)/python
