@@ -16,18 +16,27 @@ from typing import Annotated
 import typer
 
 from monitor.catalogue.command import app as models_app
+from monitor.check.command import check
 from monitor.command_options import (
+    AlertsTopicOption,
     BrokersOption,
     ConfigOption,
+    DeadLettersTopicOption,
+    FeaturesTopicOption,
+    GroupOption,
     ModelOption,
     RateOption,
     RegistryOption,
     SchemaOption,
     SetOption,
     ThresholdOption,
+    VersionOption,
+    parse_assignments,
 )
+from monitor.dead_letters.command import app as dead_letters_app
 from monitor.errors import ConfigError, GanwatchError
 from monitor.native_memory import limit_arenas
+from monitor.replay.command import replay
 
 app = typer.Typer(
     name="ganwatch",
@@ -42,24 +51,12 @@ app = typer.Typer(
 )
 
 app.add_typer(models_app, name="models")
+app.add_typer(dead_letters_app, name="dead-letters")
+app.command()(check)
+app.command()(replay)
 
-_BASE_COMMANDS = {"init", "run", "score", "models"}
+_BASE_COMMANDS = {"init", "run", "score", "models", "check", "dead-letters", "replay"}
 _EXTRAS = {"train": "train", "evaluate": "train", "retrain": "train", "simulate": "demo", "demo": "demo"}
-
-
-def parse_assignments(assignments: list[str] | None) -> dict[str, object]:
-    """`["max_rows=64"]` → `{"max_rows": "64"}`.
-
-    Raises:
-        ConfigError: an entry without `=`.
-    """
-    pairs: dict[str, object] = {}
-    for assignment in assignments or []:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError("--set", f"expects KEY=VALUE, got {assignment.partition(' ')[0]!r} without a value")
-        pairs[key.strip()] = value.strip()
-    return pairs
 
 
 @app.command()
@@ -68,16 +65,12 @@ def run(
     schema: SchemaOption = None,
     registry: RegistryOption = None,
     model: ModelOption = None,
-    model_version: Annotated[str | None, typer.Option(help="Pin one version.", show_default="the champion")] = None,
+    model_version: VersionOption = None,
     bootstrap_servers: BrokersOption = None,
-    features_topic: Annotated[str | None, typer.Option(help="JSON records to score.", show_default="features")] = None,
-    alerts_topic: Annotated[str | None, typer.Option(help="Where alerts go.", show_default="alerts")] = None,
-    dead_letters_topic: Annotated[
-        str | None, typer.Option(help="Where bad records go.", show_default="dead-letters")
-    ] = None,
-    group_id: Annotated[
-        str | None, typer.Option(help="Consumer group, shared by replicas.", show_default="ganwatch")
-    ] = None,
+    features_topic: FeaturesTopicOption = None,
+    alerts_topic: AlertsTopicOption = None,
+    dead_letters_topic: DeadLettersTopicOption = None,
+    group_id: GroupOption = None,
     create_topics: Annotated[
         bool | None, typer.Option("--create-topics", help="Create missing topics.", show_default=False)
     ] = None,

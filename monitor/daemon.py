@@ -21,11 +21,14 @@ from monitor.logs import configure_logs
 from monitor.model.bundle import Bundle
 from monitor.settings import RELOADABLE, Settings, load_settings
 from monitor.stream.broker import inspect_cluster
-from monitor.stream.pipeline import Pipeline
+from monitor.stream.pipeline import Judged, Pipeline
 from monitor.stream.service import Health, Service
 from monitor.stream.sink import Delivery, Sink
 from monitor.stream.source import Source
-from monitor.stream.worker import Worker
+from monitor.stream.transactional_sink import TransactionalSink
+from monitor.stream.transactions import Transaction
+from monitor.stream.watchdog import Watchdog
+from monitor.stream.worker import OnTheWay, Worker
 from monitor.telemetry.http import TelemetryServer
 from monitor.telemetry.metrics import Metrics
 
@@ -77,6 +80,7 @@ def run_daemon(source: SettingsSource) -> None:
         ready=lambda: _not_ready(health),
     )
     server.start()
+    Watchdog(lambda: health.turned_at, _longest_silence_s(settings)).start()
     log.info("http_listening", extra={"address": server.address, "paths": "/metrics /healthz /readyz"})
     try:
         _serve(source, settings, bundle, metrics, health)
@@ -88,17 +92,17 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
     """Connects to Kafka and turns the loop until it ends."""
     needed = {settings.features_topic: "READ", settings.alerts_topic: "WRITE", settings.dead_letters_topic: "WRITE"}
     cluster = inspect_cluster(settings, tuple(needed), settings.features_topic, needed)
-    sink = Sink(settings)
-    consumer = Source(settings, metrics)
     pipeline = Pipeline(bundle, settings, cluster)
+    sink = TransactionalSink(settings) if settings.delivery == "exactly_once" else Sink(settings)
+    consumer = Source(settings, metrics)
     reasons = {settings.alerts_topic: "alerts", settings.dead_letters_topic: "dead_letters"}
     judges = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="ganwatch-judge")
     worker = Worker(
         judge=pipeline,
         executor=judges,
-        send=lambda messages: Delivery(sink, messages),
+        send=_delivery(sink, consumer, pipeline),
         max_batches=settings.judge_threads + settings.queue_batches,
-        on_waiting=lambda topic, waiting: service.set_waiting(reasons[topic], waiting),
+        on_waiting=lambda topic, waiting: service.set_waiting(reasons.get(topic, topic), waiting),
     )
     reloader = Reloader(source, pipeline, metrics)
     service = Service(settings, consumer, worker, metrics, health, before_turn=reloader.reload_if_asked)
@@ -109,6 +113,13 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
     finally:
         judges.shutdown(wait=False, cancel_futures=True)
         sink.close(timeout_s=0.2)
+
+
+def _delivery(sink: Sink, source: Source, pipeline: Pipeline) -> Callable[[Judged], OnTheWay]:
+    """How the messages of a micro-batch are sent: the whole difference between at-least-once and exactly-once."""
+    if isinstance(sink, TransactionalSink):
+        return lambda judged: Transaction(sink, source, pipeline, judged)
+    return lambda judged: Delivery(sink, judged)
 
 
 def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
@@ -179,6 +190,11 @@ def _show_model(metrics: Metrics, pipeline: Pipeline) -> None:
     metrics.model_created.set(datetime.fromisoformat(bundle.manifest.created_at).timestamp())
     metrics.threshold.set(pipeline.threshold)
     metrics.target_alert_rate.set(pipeline.target_alert_rate)
+
+
+def _longest_silence_s(settings: Settings) -> float:
+    """At its end the loop does not turn any more, but waits for what is in flight."""
+    return max(settings.stuck_exit_s, 2 * settings.shutdown_timeout_s)
 
 
 def _unhealthy(health: Health) -> str | None:

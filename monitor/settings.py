@@ -76,10 +76,15 @@ class Settings(BaseModel):
         "earliest", description="when the committed offset no longer exists"
     )
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="of alerts and dead letters")
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once",
+        description="exactly_once: alerts, dead letters and offsets of a micro-batch in one transaction; "
+        "needs group_instance_id",
+    )
 
     # Micro-batches
     max_rows: int = Field(6144, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
-    max_wait_s: Seconds = Field(0.05, description="or this long after its first record")
+    max_wait_s: Seconds = Field(0.02, description="or this long after its first record")
     queue_batches: int = Field(2, ge=1, le=64, description="closed micro-batches that may wait for their turn")
     judge_threads: int = Field(
         2,
@@ -117,6 +122,10 @@ class Settings(BaseModel):
         "auto", description="auto: text on a terminal, JSON lines elsewhere"
     )
     shutdown_timeout_s: Seconds = Field(8.0, description="on SIGTERM: the longest wait for what is in flight")
+    stuck_exit_s: Seconds = Field(
+        120.0,
+        description="end with exit code 6 when the loop has not turned for so long; waiting for a broker is turning",
+    )
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> Self:
@@ -129,6 +138,15 @@ class Settings(BaseModel):
         elif self.sasl_mechanism is not None:
             raise ValueError(
                 f"sasl_mechanism is set, but security_protocol is {self.security_protocol}; use SASL_SSL or SASL_PLAINTEXT"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _transactions_are_named(self) -> Self:
+        if self.delivery == "exactly_once" and self.group_instance_id is None:
+            raise ValueError(
+                "delivery 'exactly_once' needs group_instance_id, unique per replica and the same after a restart: "
+                "it names the replica's transactions, and a restart ends those that were left open"
             )
         return self
 

@@ -192,6 +192,12 @@ def without_payload(document: bytes) -> bytes:
     return _ENCODER.encode({name: value for name, value in fields.items() if name != "payload"})
 
 
+def marked_as_replay(document: bytes) -> bytes:
+    """The same alert of a record that was scored once more, beside the live stream."""
+    fields = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+    return _ENCODER.encode(fields | {"replay": True})
+
+
 def alert_schema() -> dict[str, Any]:
     """The JSON Schema of the document."""
     schema: dict[str, Any] = msgspec.json.decode(files("monitor.alerting").joinpath("alert.schema.json").read_bytes())

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class Service:
         """One turn: records in, acknowledged offsets out."""
         self._health.turned_at = time.monotonic()
         self._poll()
-        while (batch := self._builder.close_if_due()) and not self._stopping.is_set():
+        while not self._stopping.is_set() and (batch := self._builder.close_if_due()):
             self._hand_over(batch)
         self._settle()
         self._report()
@@ -126,7 +126,10 @@ class Service:
 
     def _hand_over(self, batch: MicroBatch) -> None:
         """Queues a batch; while there is no room the partitions are paused, but polling goes on and the group keeps us."""
-        paused = False
+        ours = self._source.still_ours(batch.segments)
+        if not ours:
+            return  # another replica reads them
+        batch, paused = replace(batch, segments=ours), False
         while not self._worker.offer(batch, OFFER_S):
             if not paused:
                 self._source.pause()

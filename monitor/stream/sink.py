@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monitor.errors import BrokerError
 from monitor.settings import Settings
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
+
+if TYPE_CHECKING:
+    from monitor.stream.pipeline import Judged
 
 log = logging.getLogger(__name__)
 
@@ -101,16 +104,16 @@ class Sink:
 
     def replace(self) -> None:
         """A fresh producer, for when the old one cannot be trusted any more; the old one is dropped without waiting."""
-        _end_producer(self._producer, timeout_s=0.0)
+        end_producer(self._producer, timeout_s=0.0)
         self._producer = self._connect()
         self._partition_counts = {}
 
     def close(self, timeout_s: float) -> None:
         """Sends what is queued, if that takes no longer, and ends."""
-        _end_producer(self._producer, timeout_s)
+        end_producer(self._producer, timeout_s)
 
 
-def _end_producer(producer: Any, timeout_s: float) -> None:
+def end_producer(producer: Any, timeout_s: float) -> None:
     """Closes it for good: `close` alone gives up at the first unsent message and leaves thread and connection behind."""
     from kafka.errors import KafkaError
 
@@ -124,6 +127,31 @@ def _end_producer(producer: Any, timeout_s: float) -> None:
 
 class DeliveryAbortedError(Exception):
     """The service stops before all was acknowledged; nothing of this micro-batch is committed."""
+
+
+class Stuck:
+    """Tells once for each topic that delivery to it is stuck, and once that it goes on.
+
+    Attributes:
+        topics: which are stuck.
+    """
+
+    def __init__(self, on_waiting: Callable[[str, bool], None]) -> None:
+        self.topics: set[str] = set()
+        self._on_waiting = on_waiting
+
+    def report(self, topic: str, error: str) -> None:
+        """It is stuck."""
+        if topic not in self.topics:
+            self.topics.add(topic)
+            self._on_waiting(topic, True)
+            log.warning("delivery_stuck", extra={"topic": topic, "error": error})
+
+    def end(self) -> None:
+        """All is delivered."""
+        for topic in self.topics:
+            self._on_waiting(topic, False)
+            log.info("delivery_resumed", extra={"topic": topic})
 
 
 class Delivery:
@@ -155,35 +183,26 @@ class Delivery:
             DeliveryAbortedError: `abort` was set before all were acknowledged.
         """
         backoff_s = FIRST_BACKOFF_S
-        stuck: set[str] = set()
-
-        def report(topic: str, error: str) -> None:
-            if topic not in stuck:
-                stuck.add(topic)
-                on_waiting(topic, True)
-                log.warning("delivery_stuck", extra={"topic": topic, "error": error})
-
-        while failed := self._failed(abort, report):
+        stuck = Stuck(on_waiting)
+        while failed := self._failed(abort, stuck):
             for message, error in failed:
                 if not (is_about_size(error) and message.shrink):
-                    report(message.topic, describe_kafka_error(error))
-            if stuck and abort.wait(backoff_s):
+                    stuck.report(message.topic, describe_kafka_error(error))
+            if stuck.topics and abort.wait(backoff_s):
                 raise DeliveryAbortedError
             backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
             self._send_again(failed, abort)
-        for topic in stuck:
-            on_waiting(topic, False)
-            log.info("delivery_resumed", extra={"topic": topic})
+        stuck.end()
         return self._judged
 
-    def _failed(self, abort: threading.Event, report: Callable[[str, str], None]) -> list[tuple[Message, Exception]]:
+    def _failed(self, abort: threading.Event, stuck: Stuck) -> list[tuple[Message, Exception]]:
         """Waits for the broker's answers; returns what it did not acknowledge."""
         failed: list[tuple[Message, Exception]] = []
         for message, future in self._pending:
             if isinstance(future, Exception):
                 failed.append((message, future))
                 continue
-            wait_until_done(future, abort, lambda message=message: report(message.topic, "not acknowledged yet"))  # type: ignore[misc]
+            _wait_until_done(future, abort, lambda message=message: stuck.report(message.topic, "not acknowledged yet"))  # type: ignore[misc]
             if future.failed():
                 failed.append((message, future.exception))
         return failed
@@ -205,7 +224,7 @@ class Delivery:
         """One message by itself, since many fail with the one that is too large; only that one is made smaller."""
         future = self._send(message)
         if not isinstance(future, Exception):
-            wait_until_done(future, abort, lambda: None)
+            _wait_until_done(future, abort, lambda: None)
         error = future if isinstance(future, Exception) else future.exception
         if error is None or not is_about_size(error) or message.shrink is None:
             return message, future
@@ -215,7 +234,7 @@ class Delivery:
         return smaller, self._send(smaller)
 
 
-def wait_until_done(future: Any, abort: threading.Event, on_slow: Callable[[], None]) -> None:
+def _wait_until_done(future: Any, abort: threading.Event, on_slow: Callable[[], None]) -> None:
     """Waits for a future of the producer.
 
     Raises:

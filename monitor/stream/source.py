@@ -1,24 +1,19 @@
-"""The features topic as the service sees it: polled records, positions, commits and lag. One thread owns a source.
-
-The offset convention, once: what is committed is the *next* offset to read. Nothing is committed for a partition that was
-lost or given away, not even when it came back since: every assignment of a partition has an epoch of its own.
-"""
+"""The features topic as the service sees it: polled records, positions, commits and lag. One thread owns a source."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from monitor.errors import BrokerError
 from monitor.settings import Settings
+from monitor.stream.assignment import Assignment, Settled
 from monitor.stream.batches import Segment
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
-from monitor.stream.record_batches import RecordBatch, poll_record_batches
+from monitor.stream.record_batches import poll_record_batches
 from monitor.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -42,31 +37,6 @@ class Lag:
     seconds: float
 
 
-@dataclass
-class _Held:
-    """What we know of a partition that is assigned to us.
-
-    Attributes:
-        epoch: number of this assignment.
-        unacknowledged: polled and not yet settled, oldest first.
-        settled: next offset to commit; None when there is nothing new.
-        newest_ms: Kafka timestamp of the last record polled.
-    """
-
-    epoch: int
-    unacknowledged: deque[Segment] = field(default_factory=deque)
-    settled: int | None = None
-    newest_ms: int | None = None
-
-    def settle(self, next_offset: int) -> None:
-        """Everything before an offset is done."""
-        self.settled = next_offset
-        while self.unacknowledged and self.unacknowledged[0].next_offset <= next_offset:
-            self.unacknowledged.popleft()
-        if self.unacknowledged:
-            self.unacknowledged[0] = self.unacknowledged[0].since(next_offset)
-
-
 class Source:
     """A consumer in a group, with cooperative rebalancing and our own offset policy."""
 
@@ -81,11 +51,10 @@ class Source:
 
         self._settings = settings
         self._metrics = metrics
-        self._lock = threading.Lock()  # the rebalance callbacks run on the client's I/O thread
-        self._held: dict[Any, _Held] = {}
-        self._last_epoch = 0
+        self._commits = settings.delivery == "at_least_once"  # otherwise transactions do
+        self._assignment = Assignment()
         self._joined = False
-        self._commit_in_flight: dict[Any, int] | None = None  # epochs of the partitions in it
+        self._commit_in_flight: dict[Any, Settled] = {}
         self._commit_failing = False
         with broker_errors(settings, "connecting the consumer"):
             self._consumer = KafkaConsumer(
@@ -146,18 +115,7 @@ class Source:
             if self._joined:
                 raise  # rights may come back, as they went
             raise BrokerError(self._settings.bootstrap_servers, f"reading: {describe_kafka_error(error)}") from error
-        with self._lock:
-            return [self._segment(partition, batches) for partition, batches in polled.items()]
-
-    def _segment(self, partition: Any, batches: list[RecordBatch]) -> Segment:
-        held = self._held.get(partition)
-        segment = Segment(
-            topic=partition.topic, partition=partition.partition, epoch=held.epoch if held else 0, batches=batches
-        )
-        if held:
-            held.unacknowledged.append(segment)
-            held.newest_ms = batches[-1].stored.max_timestamp_ms
-        return segment
+        return [self._assignment.polled(partition, batches) for partition, batches in polled.items()]
 
     def _begin(self, partitions: Iterable[Any]) -> None:
         """First start of a group: `start_from` decides."""
@@ -200,51 +158,40 @@ class Source:
     def settle(self, segments: Iterable[Segment]) -> None:
         """Notes that everything the segments led to is acknowledged; `commit` sends the offsets.
 
-        Segments are settled in the order in which they were polled; those of a lost partition are forgotten.
+        With exactly-once there is nothing left to commit: the transaction that delivered them held the offsets, too.
         """
-        from kafka import TopicPartition
+        self._assignment.settle(segments)
+        if not self._commits:
+            self._assignment.take_settled()
+            self._metrics.last_commit.set_to_current_time()
 
-        with self._lock:
-            for segment in segments:
-                held = self._held.get(TopicPartition(segment.topic, segment.partition))
-                if held and held.epoch == segment.epoch:
-                    held.settle(segment.next_offset)
+    def still_ours(self, segments: Iterable[Segment]) -> tuple[Segment, ...]:
+        """Those whose partitions have been ours ever since they were polled; called by any thread."""
+        return self._assignment.still_ours(segments)
+
+    def membership(self) -> Any:
+        """Who we are in the group at this moment, for the broker to compare; called by any thread."""
+        return self._consumer.group_metadata()
 
     def commit(self) -> None:
         """Sends what is settled, without waiting; a commit under way is not overtaken."""
-        with self._lock:
-            if self._commit_in_flight is not None:
-                return
-            offsets = self._take_settled(self._held)
-            if not offsets:
-                return
-            self._commit_in_flight = {partition: self._held[partition].epoch for partition in offsets}
-        self._consumer.commit_async(_next_offsets(offsets), callback=self._committed)
+        if self._commit_in_flight:
+            return
+        self._commit_in_flight = self._assignment.take_settled()
+        if self._commit_in_flight:
+            self._consumer.commit_async(_next_offsets(self._commit_in_flight), callback=self._committed)
 
-    def _take_settled(self, partitions: Iterable[Any]) -> dict[Any, int]:
-        """Next offsets that were settled since the last commit; the caller holds the lock."""
-        offsets = {}
-        for partition in partitions:
-            held = self._held.get(partition)
-            if held and held.settled is not None:
-                offsets[partition], held.settled = held.settled, None
-        return offsets
-
-    def _committed(self, offsets: Mapping[Any, Any], outcome: object) -> None:
+    def _committed(self, _offsets: object, outcome: object) -> None:
         """Called by the client from `poll` once the broker has answered; a failed commit is tried again with the next one."""
-        with self._lock:
-            epochs, self._commit_in_flight = self._commit_in_flight or {}, None
-            if not isinstance(outcome, Exception):
-                self._metrics.last_commit.set_to_current_time()
-                self._commit_failing = False
-                return
-            first, self._commit_failing = not self._commit_failing, True
-            for partition, next_offset in offsets.items():
-                held = self._held.get(partition)
-                if held and held.epoch == epochs.get(partition) and held.settled is None:
-                    held.settled = next_offset.offset
-        if first:  # an outage is one line, not one for each attempt
+        sent, self._commit_in_flight = self._commit_in_flight, {}
+        if not isinstance(outcome, Exception):
+            self._metrics.last_commit.set_to_current_time()
+            self._commit_failing = False
+            return
+        self._assignment.put_back(sent)
+        if not self._commit_failing:  # an outage is one line, not one for each attempt
             log.warning("commit_failed", extra={"error": repr(outcome)})
+        self._commit_failing = True
 
     def lag(self, timeout_s: float, now_s: float) -> list[Lag]:
         """Lag of every assigned partition.
@@ -267,18 +214,16 @@ class Source:
         """None while the partition has no position yet."""
         from kafka.errors import NoOffsetForPartitionError
 
-        with self._lock:
-            held = self._held.get(partition)
-            first = held.unacknowledged[0].batches[0] if held and held.unacknowledged else None
-            newest_ms = held.newest_ms if held else None
-        if first is not None:
-            behind_s = now_s - first.stored.first_timestamp_ms / 1000
-            return Lag(partition.partition, max(0, end - first.offsets[0]), max(0.0, behind_s))
+        oldest = self._assignment.oldest(partition)
+        if oldest is not None:
+            behind_s = now_s - oldest.stored.first_timestamp_ms / 1000
+            return Lag(partition.partition, max(0, end - oldest.offsets[0]), max(0.0, behind_s))
         try:
             position = self._consumer.position(partition, timeout_ms=int(timeout_s * 1000))
         except NoOffsetForPartitionError:
             return None
         behind = max(0, end - position) if position is not None else 0
+        newest_ms = self._assignment.newest_ms(partition)
         seconds = max(0.0, now_s - newest_ms / 1000) if behind and newest_ms is not None else 0.0
         return Lag(partition.partition, behind, seconds)
 
@@ -286,12 +231,11 @@ class Source:
         """Commits what is settled and leaves the group."""
         from kafka.errors import KafkaError
 
-        with self._lock:
-            offsets = self._take_settled(self._held)
+        settled = self._assignment.take_settled()
         started = time.monotonic()
         try:
-            if offsets:
-                self._consumer.commit(_next_offsets(offsets), timeout_ms=int(timeout_s * 1000))
+            if settled:
+                self._consumer.commit(_next_offsets(settled), timeout_ms=int(timeout_s * 1000))
                 self._metrics.last_commit.set_to_current_time()
         except KafkaError as error:
             log.warning("commit_failed", extra={"error": repr(error)})
@@ -304,29 +248,22 @@ class Source:
     # Called by the rebalance listener, on the I/O thread.
 
     def _on_assigned(self, partitions: Iterable[Any]) -> None:
-        with self._lock:
-            for partition in partitions:
-                self._last_epoch += 1
-                self._held[partition] = _Held(epoch=self._last_epoch)
-            held = sorted(partition.partition for partition in self._held)
-            self._joined = True
+        held = self._assignment.add(partitions)
+        self._joined = True
         self._metrics.rebalances.inc()
         log.info("partitions_assigned", extra={"partitions": held})
 
-    def _give_up(self, partitions: Iterable[Any]) -> dict[Any, int]:
-        """Ends the epochs of some partitions; returns their settled next offsets."""
-        with self._lock:
-            settled = self._take_settled(partitions)
-            for partition in partitions:
-                self._held.pop(partition, None)
-                self._metrics.forget_partition(partition.partition)
-        return settled
+    def _give_up(self, partitions: list[Any]) -> dict[Any, Settled]:
+        """Ends the epochs of some partitions; returns what of them is settled."""
+        for partition in partitions:
+            self._metrics.forget_partition(partition.partition)
+        return self._assignment.remove(partitions)
 
 
-def _next_offsets(offsets: Mapping[Any, int]) -> dict[Any, Any]:
+def _next_offsets(settled: Mapping[Any, Settled]) -> dict[Any, Any]:
     from kafka import OffsetAndMetadata
 
-    return {partition: OffsetAndMetadata(next_offset, "", -1) for partition, next_offset in offsets.items()}
+    return {partition: OffsetAndMetadata(done.next_offset, "", -1) for partition, done in settled.items()}
 
 
 def _listener(source: Source) -> Any:
@@ -339,11 +276,11 @@ def _listener(source: Source) -> Any:
             source._on_assigned(assigned)  # noqa: SLF001
 
         async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-            offsets = source._give_up(list(revoked))  # noqa: SLF001
+            settled = source._give_up(list(revoked))  # noqa: SLF001
             log.info("partitions_revoked", extra={"partitions": sorted(partition.partition for partition in revoked)})
-            if offsets:
+            if settled:
                 try:
-                    await source._consumer.commit_async(_next_offsets(offsets))  # noqa: SLF001
+                    await source._consumer.commit_async(_next_offsets(settled))  # noqa: SLF001
                 except KafkaError as error:
                     log.warning("commit_failed", extra={"error": repr(error)})
 

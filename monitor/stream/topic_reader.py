@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate, pairwise
@@ -52,6 +52,23 @@ def read_topic(
     Raises:
         BrokerError: no broker, no topic, no access, or silence.
     """
+    records = iterate_topic(topic, settings, window=window, last=last, on_progress=on_progress)
+    return sorted(records, key=lambda record: record.timestamp)
+
+
+def iterate_topic(
+    topic: str,
+    settings: Settings,
+    *,
+    window: TimeRange | None = None,
+    last: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Any]:
+    """The same one by one, for topics that are too large to be held; ascending within a partition only.
+
+    Raises:
+        BrokerError: as `read_topic`.
+    """
     from kafka import KafkaConsumer, TopicPartition
 
     with broker_errors(settings, f"reading topic {topic!r}"):
@@ -70,22 +87,27 @@ def read_topic(
             partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
             if not partitions:
                 raise BrokerError(settings.bootstrap_servers, f"no topic {topic!r}")
-            spans = _spans(consumer, partitions, window or TimeRange(), last)
-            records = _read_spans(consumer, settings, spans, on_progress)
+            spans = _last_of(range_offsets(consumer, partitions, window or TimeRange()), last)
+            yield from _iterate_spans(consumer, settings, spans, on_progress)
         finally:
             consumer.close()
-    return sorted(records, key=lambda record: record.timestamp)
 
 
-def _spans(consumer: Any, partitions: list[Any], window: TimeRange, last: int) -> dict[Any, tuple[int, int]]:
-    """Per partition the first and the next-after-last offset to read."""
+def range_offsets(consumer: Any, partitions: list[Any], window: TimeRange) -> dict[Any, tuple[int, int]]:
+    """Per partition the first and the next-after-last offset of a time range."""
     starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
     if window.start is not None:
         starts |= _offsets_at(consumer, partitions, window.start, ends)
     if window.end is not None:
         ends |= _offsets_at(consumer, partitions, window.end, ends)
-    shares = _share_out(last, [max(0, ends[partition] - starts[partition]) for partition in partitions])
-    return {p: (ends[p] - share, ends[p]) for p, share in zip(partitions, shares, strict=True) if share}
+    return {partition: (starts[partition], max(starts[partition], ends[partition])) for partition in partitions}
+
+
+def _last_of(spans: dict[Any, tuple[int, int]], last: int | None) -> dict[Any, tuple[int, int]]:
+    """The last so many offsets of some spans; partitions without any are left out."""
+    sizes = [end - start for start, end in spans.values()]
+    shares = sizes if last is None else _share_out(last, sizes)
+    return {p: (end - share, end) for (p, (_, end)), share in zip(spans.items(), shares, strict=True) if share}
 
 
 def _share_out(last: int, sizes: list[int]) -> list[int]:
@@ -103,14 +125,14 @@ def _offsets_at(consumer: Any, partitions: list[Any], moment: datetime, ends: di
     return {partition: found[partition].offset if found.get(partition) else ends[partition] for partition in partitions}
 
 
-def _read_spans(
+def _iterate_spans(
     consumer: Any, settings: Settings, spans: dict[Any, tuple[int, int]], on_progress: Callable[[int, int], None] | None
-) -> list[Any]:
+) -> Iterator[Any]:
     consumer.assign(list(spans))
     for partition, (start, _) in spans.items():
         consumer.seek(partition, start)
     total = sum(end - start for start, end in spans.values())
-    records: list[Any] = []
+    n_read = 0
     silent_s = 0.0
     while any(consumer.position(partition) < end for partition, (_, end) in spans.items()):
         polled = consumer.poll(timeout_ms=int(POLL_S * 1000))
@@ -118,13 +140,14 @@ def _read_spans(
         if silent_s >= SILENCE_S:
             raise BrokerError(
                 settings.bootstrap_servers,
-                f"sent nothing for {SILENCE_S:.0f} s, {len(records)} of {total} records read",
+                f"sent nothing for {SILENCE_S:.0f} s, {n_read} of {total} records read",
             )
         for partition, batch in polled.items():
             end = spans[partition][1]
-            records.extend(record for record in batch if record.offset < end)
+            wanted = [record for record in batch if record.offset < end]
+            n_read += len(wanted)
+            yield from wanted
             if consumer.position(partition) >= end:
                 consumer.pause(partition)
         if on_progress is not None:
-            on_progress(len(records), total)
-    return records
+            on_progress(n_read, total)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,7 +17,7 @@ from typing import Protocol
 from monitor.errors import GanwatchError
 from monitor.stream.batches import MicroBatch
 from monitor.stream.pipeline import Judged
-from monitor.stream.sink import DeliveryAbortedError, Message
+from monitor.stream.sink import DeliveryAbortedError
 
 
 class Judge(Protocol):
@@ -31,10 +31,14 @@ class Judge(Protocol):
 
 
 class OnTheWay(Protocol):
-    """Messages that were sent."""
+    """A micro-batch whose messages were sent."""
 
-    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> None:
-        """Returns once all are acknowledged; raises DeliveryAbortedError when `abort` is set before."""
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Judged | None:
+        """Returns what of it is delivered, once that is; None when its partitions were all given away meanwhile.
+
+        Raises:
+            DeliveryAbortedError: `abort` was set before.
+        """
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Worker:
     Attributes:
         judge: the pipeline in service.
         executor: runs it; its threads are how many batches are judged at a time.
-        send: starts the delivery of messages.
+        send: starts the delivery of a micro-batch; the promise of `delivery` is made there.
         max_batches: how many may be in here before the first of them is sent: being judged, or waiting for that or their turn.
         on_waiting: told a topic and whether delivery to it is stuck.
         acknowledged: finished batches, in order.
@@ -66,7 +70,7 @@ class Worker:
 
     judge: Judge
     executor: Executor
-    send: Callable[[Sequence[Message]], OnTheWay]
+    send: Callable[[Judged], OnTheWay]
     max_batches: int
     on_waiting: Callable[[str, bool], None]
     acknowledged: queue.SimpleQueue[Acknowledged] = field(default_factory=queue.SimpleQueue)
@@ -76,7 +80,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._room = threading.Semaphore(self.max_batches)
         self._inbox: queue.SimpleQueue[Future[Judged] | None] = queue.SimpleQueue()
-        self._on_the_way: tuple[Judged, OnTheWay] | None = None
+        self._on_the_way: OnTheWay | None = None
         self._thread = threading.Thread(target=self._run, name="ganwatch-worker", daemon=True)
 
     def start(self) -> None:
@@ -128,15 +132,15 @@ class Worker:
             self._complete()  # what was sent before is acknowledged and committed all the same
             raise
         self._complete()
-        self._on_the_way = (judged, self.send(judged.messages))
+        self._on_the_way = self.send(judged)
         return True
 
     def _complete(self) -> None:
-        """Waits until the last batch's messages are acknowledged, however long it takes."""
+        """Waits until the last batch is delivered, however long it takes."""
         if self._on_the_way is None:
             return
-        judged, on_the_way = self._on_the_way
         started = time.perf_counter()
-        on_the_way.complete(self.abort, self.on_waiting)
+        delivered = self._on_the_way.complete(self.abort, self.on_waiting)
         self._on_the_way = None
-        self.acknowledged.put(Acknowledged(judged=judged, publish_s=time.perf_counter() - started))
+        if delivered is not None:
+            self.acknowledged.put(Acknowledged(judged=delivered, publish_s=time.perf_counter() - started))

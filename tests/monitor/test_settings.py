@@ -239,3 +239,10 @@ def test_every_setting_is_described() -> None:
 def test_settings_survive_a_process_boundary() -> None:
     settings = load_settings(env={}, flags=SASL)
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - our own bytes
+
+
+def test_exactly_once_needs_a_name_that_a_restart_bears_again() -> None:
+    (problem,) = problems_of(flags={"delivery": "exactly_once"})
+    assert problem.startswith("delivery 'exactly_once' needs group_instance_id")
+    settings = load_settings(env={}, flags={"delivery": "exactly_once", "group_instance_id": "replica-0"})
+    assert settings.delivery == "exactly_once"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,12 +30,14 @@ class World:
         events: what happened, in order.
         broken: batches that cannot be judged, with the error.
         refused: batches after which the daemon had better stop, with the error.
+        given_up: batches whose partitions are another replica's by the time they are delivered.
         held: delivery waits for this before the broker answers.
     """
 
     events: list[str] = field(default_factory=list)
     broken: dict[int, Exception] = field(default_factory=dict)
     refused: dict[int, Exception] = field(default_factory=dict)
+    given_up: set[int] = field(default_factory=set)
     held: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -54,23 +56,25 @@ class World:
         if number in self.refused:
             raise self.refused[number]
 
-    def send(self, messages: Sequence[Message]) -> OnTheWay:
-        number = messages[0].value.decode()
+    def send(self, judged: Judged) -> OnTheWay:
+        number = judged.messages[0].value.decode()
         self.events.append(f"send {number}")
-        return Sent(self, number)
+        return Sent(self, number, judged)
 
 
 @dataclass
 class Sent:
     world: World
     number: str
+    judged: Judged
 
-    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> None:
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Judged | None:
         while not self.world.held.wait(0.005):
             on_waiting("alerts", True)
             if abort.is_set():
                 raise DeliveryAbortedError
         self.world.events.append(f"acknowledged {self.number}")
+        return None if int(self.number) in self.world.given_up else self.judged
 
 
 @pytest.fixture
@@ -258,6 +262,16 @@ def test_a_turn_after_the_end_was_asked_completes_and_says_so(world: World) -> N
     worker._inbox.put(None)
     assert worker.turn() is False
     assert acknowledged(worker) == [1]
+
+
+def test_a_batch_that_is_another_replica_s_meanwhile_is_not_given_back(world: World) -> None:
+    world.given_up.add(2)
+    worker = worker_of(world)
+    for number in (1, 2, 3):
+        worker.offer(numbered(number), 0)
+    for _ in range(4):
+        worker.turn()
+    assert acknowledged(worker) == [1, 3]
 
 
 def test_the_time_spent_waiting_for_the_broker_is_measured(world: World) -> None:

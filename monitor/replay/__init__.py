@@ -1,0 +1,1 @@
+"""`ganwatch replay`: scores history with the live code, beside the running group."""
