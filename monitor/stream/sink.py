@@ -163,6 +163,10 @@ class Delivery:
         self._judged = judged
         self._pending = [(message, self._send(message)) for message in judged.messages]
 
+    def takes(self, judged: Judged) -> bool:  # noqa: ARG002 - a transaction does
+        """Never: the sooner the offsets of a batch are committed, the fewer alerts are repeated."""
+        return False
+
     def _send(self, message: Message) -> Any:
         """The message's future, or the error that kept it from being queued."""
         from kafka.errors import KafkaError
@@ -172,7 +176,7 @@ class Delivery:
         except KafkaError as error:
             return error
 
-    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Judged:
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Sequence[Judged]:
         """Returns the micro-batch once every message is acknowledged, however long that takes.
 
         Args:
@@ -193,7 +197,7 @@ class Delivery:
             backoff_s = min(LAST_BACKOFF_S, 2 * backoff_s)
             self._send_again(failed, abort)
         stuck.end()
-        return self._judged
+        return [self._judged]
 
     def _failed(self, abort: threading.Event, stuck: Stuck) -> list[tuple[Message, Exception]]:
         """Waits for the broker's answers; returns what it did not acknowledge."""

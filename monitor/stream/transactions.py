@@ -1,8 +1,9 @@
 """Exactly-once: the alerts, dead letters and next offsets of a micro-batch in one transaction.
 
-One transaction at a time. Whatever goes wrong in it, it is never continued: a fresh producer with the same transactional id
-ends it on the broker, and the micro-batch begins anew. Whether a commit without an answer took place is then read from the
-group's offsets, since they are part of it.
+One transaction at a time; while there is a backlog it takes a few micro-batches, since each transaction costs several round
+trips. Whatever goes wrong in it, it is never continued: a fresh producer with the same transactional id ends it on the broker,
+and its micro-batches begin anew. Whether a commit without an answer took place is then read from the group's offsets, since
+they are part of it.
 
 Who may commit is the broker's decision (KIP-447): it compares our membership with the group's. We look at our membership
 first and at what is ours second. A partition that is ours then was ours in that membership, too, and nobody else is given it
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_BATCHES = 4
+
 
 class Group(Protocol):
     """What a transaction asks of the source; from the worker's thread."""
@@ -59,14 +62,14 @@ class Judge(Protocol):
 
 
 class Transaction:
-    """One micro-batch on its way, exactly once."""
+    """A micro-batch, or a few, on the way, exactly once."""
 
     def __init__(self, sink: TransactionalSink, group: Group, judge: Judge, judged: Judged) -> None:
         """Opens a transaction and sends the messages; `complete` adds the offsets and commits."""
         self._sink = sink
         self._group = group
         self._judge = judge
-        self._judged: Judged | None = judged
+        self._judged = [judged]
         self._messages = list(judged.messages)
         self._pending: list[tuple[Message, Any]] = []
         self._one_by_one = False
@@ -76,8 +79,20 @@ class Transaction:
         self._begun_at = 0.0
         self._failure = self._try(self._begin)
 
-    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Judged | None:
-        """Returns what of the micro-batch was delivered, once it was, however long that takes.
+    def takes(self, judged: Judged) -> bool:
+        """Sends the messages of one more micro-batch in this transaction, unless it is full or something is amiss."""
+        if self._failure is not None or not self._open or len(self._judged) == MOST_BATCHES:
+            return False
+        segments = judged.batch.segments
+        if len(self._group.still_ours(segments)) < len(segments):
+            return False
+        self._judged.append(judged)
+        self._messages += judged.messages
+        self._failure = self._try(self._send_pending)
+        return True
+
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Sequence[Judged]:
+        """Returns what was delivered, once it was, however long that takes.
 
         Args:
             abort: set when the service must not wait any longer.
@@ -118,26 +133,33 @@ class Transaction:
         self._begun_at = time.monotonic()
         self._membership = self._group.membership()
         self._give_up_what_is_lost()
-        if self._judged is None:
+        if not self._judged:
             return
         if self._membership.generation_id < 0:
             raise CommitFailedError("not a member of the group at the moment")
         self._sink.begin()
         self._open = True
+        self._pending = []
         if not self._one_by_one:
-            self._pending = [(message, self._send(place)) for place, message in enumerate(self._messages)]
+            self._send_pending()
 
     def _give_up_what_is_lost(self) -> None:
         """Other replicas read again what was polled of partitions that are theirs now."""
-        if self._judged is None:
+        segments = self._segments()
+        lost = sum(map(len, segments)) - sum(map(len, self._group.still_ours(segments)))
+        if not lost:
             return
-        batch = self._judged.batch
-        ours = self._group.still_ours(batch.segments)
-        if len(ours) == len(batch.segments):
-            return
-        self._judged = self._judge.judge(replace(batch, segments=ours)) if ours else None
-        self._messages = list(self._judged.messages) if self._judged else []
-        log.info("records_given_up", extra={"rows": batch.n_rows - sum(map(len, ours))})
+        log.info("records_given_up", extra={"rows": lost})
+        batches = [judged.batch for judged in self._judged]
+        left = [replace(batch, segments=self._group.still_ours(batch.segments)) for batch in batches]
+        self._judged = [self._judge.judge(batch) for batch in left if batch.segments]
+        self._messages = [message for judged in self._judged for message in judged.messages]
+
+    def _send_pending(self) -> None:
+        """Sends the messages that were not sent yet."""
+        for place in range(len(self._pending), len(self._messages)):
+            future = self._send(place)
+            self._pending.append((self._messages[place], future))
 
     def _send(self, place: int) -> Any:
         """The future of a message; one that even the client finds too large is made smaller at once."""
@@ -152,14 +174,14 @@ class Transaction:
 
     def _finish(self, abort: threading.Event, stuck: Stuck) -> None:
         """Waits for the acknowledgements, adds the offsets, commits."""
-        if self._judged is None or self._done:
+        if not self._judged or self._done:
             return
         if self._one_by_one:
             self._send_one_by_one(abort, stuck)
         for message, future in self._pending:
             self._await(message, future, abort, stuck)
         wait = Wait(abort, lambda: stuck.report("broker", "the transaction takes long"))
-        self._sink.add_offsets(_next_offsets(self._judged.batch.segments), self._membership, wait)
+        self._sink.add_offsets(_next_offsets(self._segments()), self._membership, wait)
         self._commit_asked = True
         self._sink.commit(wait)
 
@@ -204,11 +226,12 @@ class Transaction:
 
     def _was_committed(self) -> bool:
         """Whether a commit took place that nobody answered; its offsets tell, of which all are committed or none."""
-        if self._judged is None:
-            return False
-        wanted = _next_offsets(self._group.still_ours(self._judged.batch.segments))
+        wanted = _next_offsets(self._group.still_ours(self._segments()))
         committed = self._sink.committed(wanted)
         return any((committed[partition] or 0) >= next_offset.offset for partition, next_offset in wanted.items())
+
+    def _segments(self) -> list[Segment]:
+        return [segment for judged in self._judged for segment in judged.batch.segments]
 
     def _refuse_if_fenced(self, failure: Exception) -> None:
         """The broker fences a transaction that took too long, and one whose transactional id somebody else begins to use.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,8 +33,11 @@ class Judge(Protocol):
 class OnTheWay(Protocol):
     """A micro-batch whose messages were sent."""
 
-    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Judged | None:
-        """Returns what of it is delivered, once that is; None when its partitions were all given away meanwhile.
+    def takes(self, judged: Judged) -> bool:
+        """Whether the next micro-batch joined it: its messages are sent, and both are completed together."""
+
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Sequence[Judged]:
+        """Returns what is delivered, once it is: all, or what was left when partitions were given away meanwhile.
 
         Raises:
             DeliveryAbortedError: `abort` was set before.
@@ -131,16 +134,17 @@ class Worker:
         except GanwatchError:
             self._complete()  # what was sent before is acknowledged and committed all the same
             raise
-        self._complete()
-        self._on_the_way = self.send(judged)
+        if self._on_the_way is None or not self._on_the_way.takes(judged):
+            self._complete()
+            self._on_the_way = self.send(judged)
         return True
 
     def _complete(self) -> None:
-        """Waits until the last batch is delivered, however long it takes."""
+        """Waits until what was sent is delivered, however long it takes."""
         if self._on_the_way is None:
             return
         started = time.perf_counter()
         delivered = self._on_the_way.complete(self.abort, self.on_waiting)
         self._on_the_way = None
-        if delivered is not None:
-            self.acknowledged.put(Acknowledged(judged=delivered, publish_s=time.perf_counter() - started))
+        for judged in delivered:
+            self.acknowledged.put(Acknowledged(judged, publish_s=(time.perf_counter() - started) / len(delivered)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,7 @@ class World:
         events: what happened, in order.
         broken: batches that cannot be judged, with the error.
         refused: batches after which the daemon had better stop, with the error.
+        together: how many batches are delivered together at most.
         given_up: batches whose partitions are another replica's by the time they are delivered.
         held: delivery waits for this before the broker answers.
     """
@@ -37,6 +38,7 @@ class World:
     events: list[str] = field(default_factory=list)
     broken: dict[int, Exception] = field(default_factory=dict)
     refused: dict[int, Exception] = field(default_factory=dict)
+    together: int = 1
     given_up: set[int] = field(default_factory=set)
     held: threading.Event = field(default_factory=threading.Event)
 
@@ -59,22 +61,34 @@ class World:
     def send(self, judged: Judged) -> OnTheWay:
         number = judged.messages[0].value.decode()
         self.events.append(f"send {number}")
-        return Sent(self, number, judged)
+        return Sent(self, number, [judged])
 
 
 @dataclass
 class Sent:
     world: World
     number: str
-    judged: Judged
+    judged: list[Judged]
 
-    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Judged | None:
+    def takes(self, judged: Judged) -> bool:
+        """As many as the world says."""
+        if len(self.judged) == self.world.together:
+            return False
+        self.judged.append(judged)
+        self.world.events.append(f"join {number_of(judged)}")
+        return True
+
+    def complete(self, abort: threading.Event, on_waiting: Callable[[str, bool], None]) -> Sequence[Judged]:
         while not self.world.held.wait(0.005):
             on_waiting("alerts", True)
             if abort.is_set():
                 raise DeliveryAbortedError
         self.world.events.append(f"acknowledged {self.number}")
-        return None if int(self.number) in self.world.given_up else self.judged
+        return [judged for judged in self.judged if number_of(judged) not in self.world.given_up]
+
+
+def number_of(judged: Judged) -> int:
+    return judged.batch.segments[0].first_offset
 
 
 @pytest.fixture
@@ -272,6 +286,19 @@ def test_a_batch_that_is_another_replica_s_meanwhile_is_not_given_back(world: Wo
     for _ in range(4):
         worker.turn()
     assert acknowledged(worker) == [1, 3]
+
+
+def test_batches_that_wait_join_the_one_on_its_way_as_far_as_it_takes_them(world: World) -> None:
+    world.together = 2
+    worker = worker_of(world)
+    for number in (1, 2, 3):
+        worker.offer(numbered(number), 0)
+    for _ in range(4):
+        worker.turn()
+    assert [event for event in world.events if "judge" not in event] == [
+        "send 1", "join 2", "acknowledged 1", "send 3", "acknowledged 3",
+    ]  # fmt: skip
+    assert acknowledged(worker) == [1, 2, 3]
 
 
 def test_the_time_spent_waiting_for_the_broker_is_measured(world: World) -> None:
