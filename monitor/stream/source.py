@@ -14,6 +14,7 @@ from monitor.stream.assignment import Assignment, Settled
 from monitor.stream.batches import Segment
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
 from monitor.stream.record_batches import poll_record_batches
+from monitor.stream.rejoin import take_every_join
 from monitor.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Source:
                 metrics_enabled=False,
             )
             poll_record_batches(self._consumer)
+            take_every_join(self._consumer)
             self._consumer.subscribe([settings.features_topic], listener=_listener(self))
 
     @property
