@@ -11,7 +11,7 @@ export POLARS_MAX_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill bench-kdd99 bench-training bench-throughput clean
+.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill faults soak bench-eos bench-kdd99 bench-encodings bench-training bench-throughput fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -49,8 +49,20 @@ e2e-kdd99: $(READY)  ## KDD99 through a real Kafka: every record accounted for, 
 e2e-kill: $(READY)  ## kill -9 the daemon ten times while it lags: nothing lost
 	$(BIN)/python -m tests.benchmarks.e2e_kill
 
+faults: $(READY)  ## the fault table: 22 faults on a real Kafka, each with its figures (SEEDS=3, ROWS=1,2)
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),1) --rows "$(ROWS)"
+
+soak: $(READY)  ## five million records through one daemon: memory, descriptors, threads, scrapes
+	$(BIN)/python -m tests.faults --rows 19
+
+bench-eos: $(READY)  ## what exactly-once costs against at-least-once, in turns
+	$(BIN)/python -m tests.benchmarks.e2e_eos_cost
+
 bench-kdd99: $(READY)  ## EfficientGAN on KDD99, the authors' protocol, beside baselines (PRESET=paper, SEEDS=3)
 	$(BIN)/python -m tests.benchmarks.kdd99_protocol --preset $(or $(PRESET),default) --seeds $(or $(SEEDS),3)
+
+bench-encodings: $(READY)  ## CPU of decoding a record: JSON, packed float32, Avro, Protobuf
+	$(BIN)/python -m tests.benchmarks.encodings
 
 bench-training: $(READY)  ## training speed against the naive loop
 	$(BIN)/python -m tests.benchmarks.training_speed
@@ -62,6 +74,9 @@ $(RIVALS)/.ready: tests/benchmarks/rivals/requirements.txt
 
 bench-throughput: $(READY) $(RIVALS)/.ready  ## records a second against a bare poll loop, Quix Streams, Bytewax, a loop by hand
 	RIVALS_PYTHON=$(RIVALS)/bin/python $(BIN)/python -m tests.benchmarks.throughput --repetitions $(or $(REPETITIONS),5)
+
+fuzz: $(READY)  ## bytes of others against every reader of ours, guided by coverage (RUNS of the decoder, SECONDS of each other)
+	$(BIN)/python -m tests.fuzz --runs $(or $(RUNS),1000000) --seconds $(or $(SECONDS),60)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) $(RIVALS) .cache build dist *.egg-info

@@ -97,7 +97,8 @@ def run(
     # Micro-batches are decoded side by side; a pool of threads for each of them would only take the cores from the others.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     limit_arenas()
-    from monitor.daemon import SettingsSource, run_daemon
+    from monitor.daemon import run_daemon
+    from monitor.reloader import SettingsSource
 
     named = {
         "schema_path": schema,

@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
+from contextlib import ExitStack
 from types import FrameType
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
-from monitor import __version__
-from monitor.champion import load_champion
-from monitor.errors import ConfigError
+from monitor.archive.recorder import Recorder
+from monitor.archive.writer import ArchiveOptions
+from monitor.champion import load_champion, open_registry
+from monitor.events import ModelEvent
 from monitor.logs import configure_logs
 from monitor.model.bundle import Bundle
-from monitor.settings import RELOADABLE, Settings, load_settings
+from monitor.model.store import open_store
+from monitor.reloader import Reloader, SettingsSource
+from monitor.settings import Settings
+from monitor.stream.admission import Admission
+from monitor.stream.announcer import Announcer
 from monitor.stream.broker import inspect_cluster
-from monitor.stream.pipeline import Judged, Pipeline
+from monitor.stream.invalid_window import InvalidWindow
+from monitor.stream.judged import Judged
+from monitor.stream.pipeline import Pipeline
 from monitor.stream.service import Health, Service
 from monitor.stream.sink import Delivery, Sink
 from monitor.stream.source import Source
@@ -29,33 +34,16 @@ from monitor.stream.transactional_sink import TransactionalSink
 from monitor.stream.transactions import Transaction
 from monitor.stream.watchdog import Watchdog
 from monitor.stream.worker import OnTheWay, Worker
+from monitor.succession.drift_report import DriftReport
+from monitor.succession.outcomes import Outcomes
+from monitor.succession.succession import Succession
+from monitor.succession.watch import RegistryWatch
 from monitor.telemetry.http import TelemetryServer
 from monitor.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 UNHEALTHY_AFTER_S = 30.0
-
-
-@dataclass(frozen=True)
-class SettingsSource:
-    """Where the settings came from, so that SIGHUP can read them again.
-
-    Attributes:
-        config: TOML file, if any.
-        flags: settings given on the command line.
-    """
-
-    config: Path | None
-    flags: Mapping[str, object] = field(default_factory=dict)
-
-    def load(self) -> Settings:
-        """Reads file and environment anew.
-
-        Raises:
-            ConfigError: with all problems.
-        """
-        return load_settings(self.config, flags=self.flags)
 
 
 def run_daemon(source: SettingsSource) -> None:
@@ -90,35 +78,87 @@ def run_daemon(source: SettingsSource) -> None:
 
 def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: Metrics, health: Health) -> None:
     """Connects to Kafka and turns the loop until it ends."""
-    needed = {settings.features_topic: "READ", settings.alerts_topic: "WRITE", settings.dead_letters_topic: "WRITE"}
-    cluster = inspect_cluster(settings, tuple(needed), settings.features_topic, needed)
-    pipeline = Pipeline(bundle, settings, cluster)
-    sink = TransactionalSink(settings) if settings.delivery == "exactly_once" else Sink(settings)
-    consumer = Source(settings, metrics)
     reasons = {settings.alerts_topic: "alerts", settings.dead_letters_topic: "dead_letters"}
-    judges = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="ganwatch-judge")
-    worker = Worker(
-        judge=pipeline,
-        executor=judges,
-        send=_delivery(sink, consumer, pipeline),
-        max_batches=settings.judge_threads + settings.queue_batches,
-        on_waiting=lambda topic, waiting: service.set_waiting(reasons.get(topic, topic), waiting),
-    )
-    reloader = Reloader(source, pipeline, metrics)
-    service = Service(settings, consumer, worker, metrics, health, before_turn=reloader.reload_if_asked)
-    _show_model(metrics, pipeline)
-    _on_signals(service.stop, reloader.ask)
-    try:
+    cluster = inspect_cluster(settings, tuple(_needed(settings)), settings.features_topic, _needed(settings))
+    with ExitStack() as closing:
+        sink = TransactionalSink(settings) if settings.delivery == "exactly_once" else Sink(settings)
+        closing.callback(sink.close, timeout_s=0.2)
+        outcomes = Outcomes(metrics, _announcing(settings, closing), bundle.manifest.model, settings.group_id)
+        recorder = _recorder(settings, bundle, metrics, closing)
+        pipeline = Pipeline(bundle, settings, cluster, sampler=recorder.writer if recorder else None)
+        watch = _watch(settings, bundle, outcomes, closing)
+        succession = Succession(pipeline, watch, outcomes, settings.guard_records)
+        consumer = Source(settings, metrics)
+        judges = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="ganwatch-judge")
+        closing.callback(judges.shutdown, wait=False, cancel_futures=True)
+        drift_report = DriftReport(metrics, outcomes)
+        observers = [succession.observe, drift_report.observe, *([recorder.observe] if recorder else [])]
+        worker = Worker(
+            judge=pipeline,
+            admit=Admission(InvalidWindow(settings.invalid_window_rows), observers),
+            executor=judges,
+            send=_delivery(sink, consumer),
+            max_batches=settings.judge_threads + settings.queue_batches,
+            on_waiting=lambda topic, waiting: service.set_waiting(reasons.get(topic, topic), waiting),
+        )
+        reloader = Reloader(source, settings, succession.decide_by, metrics)
+
+        def between_batches() -> None:
+            reloader.reload_if_asked()
+            succession.turn()
+            worker.judge = succession.pipeline
+            service.limit_rows(succession.most_rows)
+
+        service = Service(settings, consumer, worker, metrics, health, between_batches)
+        outcomes.in_service(pipeline)
+        _on_signals(service.stop, reloader.ask)
         service.run()
-    finally:
-        judges.shutdown(wait=False, cancel_futures=True)
-        sink.close(timeout_s=0.2)
 
 
-def _delivery(sink: Sink, source: Source, pipeline: Pipeline) -> Callable[[Judged], OnTheWay]:
+def _needed(settings: Settings) -> dict[str, str]:
+    """Topics and what must be allowed on them."""
+    needed = {settings.features_topic: "READ", settings.alerts_topic: "WRITE", settings.dead_letters_topic: "WRITE"}
+    return needed | ({settings.model_events_topic: "WRITE"} if settings.model_events_topic else {})
+
+
+def _announcing(settings: Settings, closing: ExitStack) -> Callable[[ModelEvent], None]:
+    if settings.model_events_topic is None:
+        return lambda _event: None
+    announcer = Announcer(settings, settings.model_events_topic)
+    closing.callback(announcer.close)
+    return announcer.announce
+
+
+def _recorder(settings: Settings, bundle: Bundle, metrics: Metrics, closing: ExitStack) -> Recorder | None:
+    if settings.archive is None:
+        return None
+    options = ArchiveOptions(
+        stratum_rows=settings.archive_stratum_rows,
+        stratum_flagged=settings.archive_stratum_flagged,
+        stratum_records=settings.archive_stratum_records,
+        stratum_s=settings.archive_stratum_s,
+        strata=settings.archive_strata,
+        retention_s=settings.archive_retention_s,
+    )
+    store = open_store(settings.archive, "archive")
+    recorder = Recorder(store, bundle.manifest.model, bundle.schema, options, metrics)
+    closing.callback(recorder.close)
+    return recorder
+
+
+def _watch(settings: Settings, bundle: Bundle, outcomes: Outcomes, closing: ExitStack) -> RegistryWatch | None:
+    if settings.model_version is not None:
+        return None
+    watch = RegistryWatch(open_registry(settings), bundle.schema, bundle, settings.registry_poll_s, outcomes)
+    watch.start()
+    closing.callback(watch.stop)
+    return watch
+
+
+def _delivery(sink: Sink, source: Source) -> Callable[[Judged], OnTheWay]:
     """How the messages of a micro-batch are sent: the whole difference between at-least-once and exactly-once."""
     if isinstance(sink, TransactionalSink):
-        return lambda judged: Transaction(sink, source, pipeline, judged)
+        return lambda judged: Transaction(sink, source, judged)
     return lambda judged: Delivery(sink, judged)
 
 
@@ -130,66 +170,6 @@ def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, on_stop)
     signal.signal(signal.SIGINT, on_stop)
     signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
-
-
-@dataclass
-class Reloader:
-    """SIGHUP: reads the settings again and takes over those that decide, never connections or the model.
-
-    Attributes:
-        source: where settings come from.
-        pipeline: gets the new ones between two batches.
-        metrics: shows them.
-    """
-
-    source: SettingsSource
-    pipeline: Pipeline
-    metrics: Metrics
-    _asked: bool = False
-
-    def ask(self) -> None:
-        """Called by the signal handler; the loop does the work."""
-        self._asked = True
-
-    def reload_if_asked(self) -> None:
-        """Takes over new settings; a bad file keeps the old ones and says so."""
-        if not self._asked:
-            return
-        self._asked = False
-        try:
-            fresh = self.source.load()
-        except ConfigError as error:
-            self.metrics.reloads.labels("refused").inc()
-            log.error("settings_refused", extra={"error": str(error)})
-            return
-        old = self.pipeline.settings
-        changed = {name: getattr(fresh, name) for name in RELOADABLE if getattr(fresh, name) != getattr(old, name)}
-        ignored = [
-            name
-            for name in Settings.model_fields
-            if name not in RELOADABLE and getattr(fresh, name) != getattr(old, name)
-        ]
-        self.pipeline.settings = old.model_copy(update=changed)
-        logging.getLogger().setLevel(self.pipeline.settings.log_level.upper())
-        _show_model(self.metrics, self.pipeline)
-        self.metrics.reloads.labels("done").inc()
-        level = logging.WARNING if ignored else logging.INFO
-        log.log(level, "settings_reloaded", extra={"changed": changed, "needs_restart": ignored})
-
-
-def _show_model(metrics: Metrics, pipeline: Pipeline) -> None:
-    bundle = pipeline.bundle
-    metrics.model.info(
-        {
-            "name": bundle.manifest.model,
-            "version": bundle.version,
-            "detector": bundle.manifest.detector,
-            "ganwatch": __version__,
-        }
-    )
-    metrics.model_created.set(datetime.fromisoformat(bundle.manifest.created_at).timestamp())
-    metrics.threshold.set(pipeline.threshold)
-    metrics.target_alert_rate.set(pipeline.target_alert_rate)
 
 
 def _longest_silence_s(settings: Settings) -> float:

@@ -11,6 +11,8 @@ from typing import TextIO
 
 # Attributes every LogRecord has; whatever else it carries was given by us as a field of the event.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# At debug these log credentials: session tokens, signed requests.
+_INDISCREET = ("aiobotocore", "botocore", "gcsfs", "s3fs")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -74,3 +76,5 @@ def configure_logs(level: str, log_format: str, stream: TextIO | None = None) ->
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("kafka").setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(logging.INFO)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from monitor.documents import describe_problem, read_toml
 from monitor.errors import ConfigError
@@ -15,12 +25,19 @@ from monitor.errors import ConfigError
 ENV_PREFIX = "GANWATCH_"
 # Variables of this prefix that belong to others: tests and benchmarks find their data sets through GANWATCH_DATA.
 _NOT_SETTINGS = frozenset({"GANWATCH_DATA", "GANWATCH_CONFIG"})
-_SECRETS = frozenset({"sasl_password", "ssl_password"})
+_SECRETS = frozenset(
+    {"sasl_password", "ssl_password", "sasl_token_command", "schema_registry_password", "schema_registry_token"}
+)
 # What SIGHUP may change in a running daemon: decisions, never connections or the model.
 RELOADABLE = ("target_alert_rate", "threshold", "attribution_top_k", "alert_payload", "max_invalid_ratio", "log_level")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+
+def _split_at_commas(value: object) -> object:
+    """A list as environment and flags write it."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
@@ -39,17 +56,25 @@ class Settings(BaseModel):
     ssl_keyfile: str | None = Field(None, description="PEM file of the client key")
     ssl_password: SecretStr | None = Field(None, description="password of the client key")
     ssl_check_hostname: bool = Field(True, description="the certificate must name the host")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
         None, description="with SASL_PLAINTEXT or SASL_SSL"
     )
     sasl_username: str | None = Field(None, description="SASL user")
     sasl_password: SecretStr | None = Field(None, description="SASL password; best given as GANWATCH_SASL_PASSWORD")
+    sasl_token_command: SecretStr | None = Field(
+        None, description="with OAUTHBEARER: a command that prints a token; run without a shell, again when it expires"
+    )
     kafka_api_version: str | None = Field(
         None, pattern=r"^\d+\.\d+(\.\d+)?$", description="protocol version; asked from the broker by default"
     )
     group_id: str = Field("ganwatch", min_length=1, description="consumer group; replicas of one monitor share it")
     group_instance_id: str | None = Field(
         None, description="static member name, stable over restarts, unique per replica"
+    )
+    rebalance_protocol: Literal["cooperative", "eager"] = Field(
+        "cooperative",
+        description="eager: all replicas give up all partitions at each change; only for a group with members that "
+        "know no other way",
     )
     session_timeout_s: Seconds = Field(
         45.0, description="the group gives a silent replica's partitions away after this"
@@ -59,7 +84,9 @@ class Settings(BaseModel):
         0.5, description="how long a broker may hold a fetch while there is nothing to send"
     )
     fetch_max_bytes: int = Field(8 * 2**20, ge=1024, description="the most one fetch answer may hold")
-    broker_timeout_s: Seconds = Field(10.0, description="at start: the longest wait for a broker")
+    broker_timeout_s: Seconds = Field(
+        10.0, description="at start: the longest wait for a broker; always: for sasl_token_command"
+    )
     broker_give_up_s: Seconds | None = Field(
         None, description="later: end with exit code 5 after waiting this long; never by default"
     )
@@ -75,12 +102,27 @@ class Settings(BaseModel):
     on_offset_lost: Literal["earliest", "latest", "fail"] = Field(
         "earliest", description="when the committed offset no longer exists"
     )
+    on_unreadable_batch: Literal["fail", "skip"] = Field(
+        "fail", description="when a record batch is corrupt, or compressed in a way for which no library is installed"
+    )
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="of alerts and dead letters")
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once",
         description="exactly_once: alerts, dead letters and offsets of a micro-batch in one transaction; "
         "needs group_instance_id",
     )
+
+    # Schema registry, where features.toml says that records are Avro or Protobuf
+    schema_registry_url: str | None = Field(
+        None, pattern=r"^https?://[^\s@?#]+$", description="base address of the schema registry, without a login"
+    )
+    schema_registry_username: str | None = Field(None, description="its user")
+    schema_registry_password: SecretStr | None = Field(None, description="the user's password")
+    schema_registry_token: SecretStr | None = Field(None, description="bearer token, instead of user and password")
+    schema_registry_cafile: str | None = Field(
+        None, description="PEM file of the authority that signed its certificate"
+    )
+    schema_registry_timeout_s: Seconds = Field(5.0, description="the longest wait for one of its answers")
 
     # Micro-batches
     max_rows: int = Field(5120, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
@@ -98,6 +140,33 @@ class Settings(BaseModel):
     registry: str = Field("registry", description="folder or fsspec URL that holds the models")
     model: str | None = Field(None, description="name of the model; the schema's name by default")
     model_version: str | None = Field(None, description="pin one version; the champion by default")
+    trusted_keys: Annotated[tuple[str, ...], BeforeValidator(_split_at_commas)] = Field(
+        (), description="public keys (PEM files or base64) whose signed models alone are used; all by default"
+    )
+    signing_key: str | None = Field(None, description="PEM file of the private key that signs new models")
+
+    registry_poll_s: Seconds = Field(10.0, description="how often the registry is asked for a newly promoted model")
+    guard_records: int = Field(
+        2000,
+        ge=0,
+        le=1_000_000,
+        description="records on which a new champion is watched beside its predecessor, which takes over again when the new "
+        "one is bad; 0 trusts it at once",
+    )
+    model_events_topic: Topic | None = Field(
+        None, description="where swaps, rollbacks and drift are announced; nowhere by default, only logged and counted"
+    )
+
+    # Archive
+    archive: str | None = Field(
+        None, description="folder or fsspec URL for a sample of the scored records, to retrain on; none by default"
+    )
+    archive_stratum_rows: int = Field(5000, ge=1, description="sampled records a file")
+    archive_stratum_flagged: int = Field(1000, ge=1, description="flagged records kept beside them")
+    archive_stratum_records: int = Field(1_000_000, ge=1, description="a file is closed after this many records")
+    archive_stratum_s: Seconds = Field(3600.0, description="or this long after its first one")
+    archive_strata: int = Field(40, ge=1, description="files kept; older ones are thinned out evenly")
+    archive_retention_s: Seconds = Field(365 * 86_400.0, description="older ones go in any case")
 
     # Decision
     target_alert_rate: float = Field(0.001, gt=0, lt=1, description="expected share of normal records that are flagged")
@@ -130,15 +199,31 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> Self:
         if self.security_protocol.startswith("SASL"):
-            absent = [
-                name for name in ("sasl_mechanism", "sasl_username", "sasl_password") if getattr(self, name) is None
-            ]
+            login = ("sasl_username", "sasl_password")
+            needed = ("sasl_token_command",) if self.sasl_mechanism == "OAUTHBEARER" else login
+            absent = [name for name in ("sasl_mechanism", *needed) if getattr(self, name) is None]
             if absent:
                 raise ValueError(f"security_protocol {self.security_protocol} needs {', '.join(absent)}")
         elif self.sasl_mechanism is not None:
             raise ValueError(
                 f"sasl_mechanism is set, but security_protocol is {self.security_protocol}; use SASL_SSL or SASL_PLAINTEXT"
             )
+        return self
+
+    @field_validator("sasl_token_command")
+    @classmethod
+    def _command_can_be_split(cls, command: SecretStr | None) -> SecretStr | None:
+        # Quotes that do not match are a ValueError, too.
+        if command is not None and not shlex.split(command.get_secret_value()):
+            raise ValueError("expects a command, got none")
+        return command
+
+    @model_validator(mode="after")
+    def _one_login_to_the_schema_registry(self) -> Self:
+        if (self.schema_registry_username is None) != (self.schema_registry_password is None):
+            raise ValueError("schema_registry_username and schema_registry_password belong together")
+        if self.schema_registry_token is not None and self.schema_registry_username is not None:
+            raise ValueError("schema_registry_token stands in for user and password; set only one of them")
         return self
 
     @model_validator(mode="after")
@@ -153,9 +238,11 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
         topics = [self.features_topic, self.alerts_topic, self.dead_letters_topic]
+        topics += [self.model_events_topic] if self.model_events_topic else []
         if len(set(topics)) < len(topics):
             raise ValueError(
-                f"features_topic, alerts_topic and dead_letters_topic must differ, got {', '.join(topics)}"
+                "features_topic, alerts_topic, dead_letters_topic and model_events_topic must differ, "
+                f"got {', '.join(topics)}"
             )
         return self
 

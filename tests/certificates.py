@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
@@ -25,21 +26,29 @@ class Authority:
         self.cafile = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.cafile)
 
-    def server(self, *hosts: str) -> Path:
-        """Key and chain in one file: a key store as Kafka's type PEM wants it."""
-        certificate = self._ca.issue_cert(*hosts)
-        file = self._folder / "server.pem"
+    def server(self, *hosts: str, valid_days: int = 30) -> Path:
+        """Key and chain in one file: a key store as Kafka's type PEM wants it. One valid for -1 day expired yesterday."""
+        begin, end = _validity(valid_days)
+        certificate = self._ca.issue_cert(*hosts, not_before=begin, not_after=end)
+        file = self._folder / f"server{valid_days:+}.pem"
         chain = b"".join(part.bytes() for part in certificate.cert_chain_pems)
         file.write_bytes(_key(certificate, NoEncryption()) + chain)
         return file
 
-    def client(self, name: str, password: str) -> tuple[Path, Path]:
+    def client(self, name: str, password: str, valid_days: int = 30) -> tuple[Path, Path]:
         """Certificate and key; the key is encrypted."""
-        certificate = self._ca.issue_cert(f"{name}.test", common_name=name)  # Java refuses one without any host
+        begin, end = _validity(valid_days)
+        host = f"{name}.test"  # Java refuses a certificate without any
+        certificate = self._ca.issue_cert(host, common_name=name, not_before=begin, not_after=end)
         files = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         files[0].write_bytes(b"".join(part.bytes() for part in certificate.cert_chain_pems))
         files[1].write_bytes(_key(certificate, BestAvailableEncryption(password.encode())))
         return files
+
+
+def _validity(days: int) -> tuple[datetime, datetime]:
+    now = datetime.now(UTC)
+    return now - timedelta(days=30), now + timedelta(days=days)
 
 
 def _key(certificate: trustme.LeafCert, encryption: KeySerializationEncryption) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from monitor.model.bundle import Bundle, load_bundle, write_bundle
+from monitor.model.bundle import FILES, Bundle, load_bundle, write_bundle
 from monitor.model.golden import Golden
 from monitor.model.preprocess import NumericColumn, Preprocessor
 from monitor.model.registry import Registry
@@ -68,3 +68,13 @@ def as_bundle(frame: pl.DataFrame, folder: Path, *blind: str) -> Bundle:
     """The same from plain rows, loaded."""
     history = History(frame=frame, source="tests", times=None)
     return load_bundle(calibrated(history, folder, *blind), expected_schema=machines.SCHEMA)
+
+
+def touchy(history: History, folder: Path) -> Path:
+    """Writes a bundle that takes most records for anomalies: its calibration knows only a third of each score."""
+    sound = calibrated(history, folder.with_name(f"{folder.name}-sound"))
+    bundle = load_bundle(sound)
+    contents = {name: (sound / name).read_bytes() for name in FILES}
+    contents["calibration.npz"] = fit_calibration(bundle.calibration.scores / 3).to_npz()
+    write_bundle(folder, bundle.manifest, contents)
+    return folder

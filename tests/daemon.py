@@ -25,11 +25,13 @@ class Daemon:
 
     Attributes:
         settings: of `monitor.settings`, given as `--set`.
+        environ: variables beside those of this process.
         log: file with everything it wrote.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, object], environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.environ = dict(environ or {})
         self.port = int(str(settings.get("http_port", 0))) or free_port()
         self.settings = {**settings, "http_port": self.port}
         self.log = folder / f"daemon-{self.port}-{time.monotonic_ns()}.log"
@@ -55,7 +57,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "monitor.cli", "run", *flags],
                 cwd=self.folder,
-                env=environ,
+                env=environ | self.environ,
                 stdout=log,
                 stderr=log,
             )

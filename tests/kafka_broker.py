@@ -205,6 +205,34 @@ class KafkaBroker:
         finally:
             admin.close()
 
+    def freeze(self) -> None:
+        """It says nothing any more; its connections stay."""
+        self._process_or_fail().send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self._process_or_fail().send_signal(signal.SIGCONT)
+
+    def revive(self) -> None:
+        """It runs, whatever was done to it."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        else:
+            self.thaw()
+
+    def _process_or_fail(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def limit_producer(self, client_id: str, bytes_per_s: int | None) -> None:
+        """So much from producers of a name, from now on, or as much as they like; the broker delays its answers for that."""
+        change = ["--add-config", f"producer_byte_rate={bytes_per_s}"]
+        command = self._java("kafka.admin.ConfigCommand", "--bootstrap-server", self.bootstrap, "--alter")
+        command += change if bytes_per_s else ["--delete-config", "producer_byte_rate"]
+        command += ["--entity-type", "clients", "--entity-name", client_id]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Ends the broker; its data stay."""
         if self._process is not None:

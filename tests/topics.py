@@ -63,6 +63,26 @@ def read_alerts(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     return [msgspec.json.decode(record.value) for record in read_all(bootstrap, topic)]
 
 
+def last_value(bootstrap: str, topic: str, partition: int = 0) -> dict[str, Any] | None:
+    """The document at the end of a partition that nobody writes to in transactions; None while it is empty."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    try:
+        place = TopicPartition(topic, partition)
+        end = consumer.end_offsets([place])[place]
+        if not end:
+            return None
+        consumer.assign([place])
+        consumer.seek(place, end - 1)
+        while not (polled := consumer.poll(timeout_ms=1000)):
+            pass
+        document: dict[str, Any] = msgspec.json.decode(polled[place][-1].value)
+        return document
+    finally:
+        consumer.close()
+
+
 def committed(bootstrap: str, group: str, topic: str, partitions: Iterable[int] = (0,)) -> dict[int, int | None]:
     """The group's committed next offsets."""
     from kafka import KafkaConsumer, TopicPartition

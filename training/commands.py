@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monitor.catalogue.command import SigningKeyOption
 from monitor.command_options import (
     BrokersOption,
     ConfigOption,
@@ -87,6 +88,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     max_rows: Annotated[int, typer.Option(help="The last so many rows are used.", min=20)] = 1_000_000,
+    signing_key: SigningKeyOption = None,
     config: ConfigOption = None,
     bootstrap_servers: BrokersOption = None,
     json_output: JsonOption = False,
@@ -106,7 +108,7 @@ def train(
 
     console = Console(stderr=json_output)
     flags = {"schema_path": schema, "registry": registry, "model": model, "bootstrap_servers": bootstrap_servers}
-    settings = load_settings(config, flags=flags)
+    settings = load_settings(config, flags=flags | {"signing_key": signing_key})
     given = {
         "latent_dim": latent_dim,
         "weight": weight,
@@ -117,6 +119,7 @@ def train(
     }
     given |= {"batch_size": batch_size, "learning_rate": learning_rate, "early_stop_num": early_stop_num}
     features = Schema.load(settings.schema_path)
+    held = Registry(settings.registry, trusted_keys=settings.trusted_keys, signing_key=settings.signing_key)
     history = read_history(data, features, settings, label=label, anomaly=anomaly or (), max_rows=max_rows)
     console.print(f"{history.frame.height} rows from {history.source}")
     with console.status("loading TensorFlow"), native_stderr_held():
@@ -130,9 +133,7 @@ def train(
         seed,
     )
     with TrainingProgress(console) as progress:
-        trained = train_model(
-            history, features, Registry(settings.registry), plan, model=settings.model, on_progress=progress.update
-        )
+        trained = train_model(history, features, held, plan, model=settings.model, on_progress=progress.update)
     if json_output:
         _print_json(_as_json(trained))
     _print_summary(console, trained, settings.registry)

@@ -98,6 +98,10 @@ def verify_export(detector: Exportable, scorer: Scorer, X: NDArray[np.float32]) 
 
 
 def _difference(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """The largest one, relative to the expected value; in a matrix to the largest of its row, of which attributions are shares."""
     if expected.shape != found.shape:
         return float("nan")
-    return float(np.max(np.abs(expected - found) / np.maximum(1.0, np.abs(expected)), initial=0.0))
+    size = np.abs(expected)
+    if size.ndim > 1 and size.size:
+        size = size.max(axis=1, keepdims=True)
+    return float(np.max(np.abs(expected - found) / np.maximum(1.0, size), initial=0.0))

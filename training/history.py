@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from monitor.encodings.record_decoder import decoder_for
 from monitor.errors import ConfigError
-from monitor.model.decode import Decoder
+from monitor.model.decode import Decoded, Decoder
 from monitor.model.schema import Schema, Timestamp
 from monitor.model.tables import read_features, read_sample
 from monitor.settings import Settings
@@ -196,26 +197,26 @@ def _from_topic(topic: str, window: TimeRange, schema: Schema, settings: Setting
     records = read_topic(topic, settings, window=window, last=max_rows)
     if not records:
         raise ConfigError(f"topic {topic!r}", "holds no records in this range")
-    decoded = Decoder(schema, settings.max_record_bytes).decode([record.value for record in records])
-    good = [records[row] for row in decoded.rows]
-    if not good:
+    decoder = decoder_for(Decoder(schema, settings.max_record_bytes), settings)
+    decoded = decoder.decode([record.value for record in records])
+    if not len(decoded.rows):
         raise ConfigError(
             f"topic {topic!r}", f"none of {len(records)} records fits the schema; the first: {decoded.invalid[0][1]}"
         )
     return History(
         frame=decoded.frame,
         source=f"topic {topic}",
-        times=_event_times(good, schema),
+        times=_event_times(records, decoded, schema),
         invalid=Counter(reason.reason for _, reason in decoded.invalid),
     )
 
 
-def _event_times(records: list[Any], schema: Schema) -> NDArray[np.float64]:
-    """The records' own times where the schema names them and all can be read, else Kafka's."""
-    kafka_times = np.array([record.timestamp / 1000 for record in records])
+def _event_times(records: list[Any], decoded: Decoded, schema: Schema) -> NDArray[np.float64]:
+    """The good records' own times where the schema names them and all can be read, else Kafka's."""
+    kafka_times = np.array([records[row].timestamp / 1000 for row in decoded.rows])
     if schema.timestamp is None:
         return kafka_times
-    values = [_at(record.value, schema.timestamp.field) for record in records]
+    values = [_at(decoded.documents[row] or b"", schema.timestamp.field) for row in decoded.rows]
     if any(value is None for value in values):
         return kafka_times
     return parse_times(pl.Series(values, strict=False), schema.timestamp, "records")

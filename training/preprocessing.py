@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from monitor.model.preprocess import BooleanColumn, CategoricalColumn, Column, NumericColumn, Preprocessor
 from monitor.model.schema import Feature, Schema
+from monitor.model.shares import describe
 
 Scaling = Literal["log_zscore", "zscore", "none"]
 
@@ -16,10 +18,12 @@ MAX_LEVELS = 256
 SOFT_CLIP = 10.0
 # A non-negative column that reaches beyond this is a count, a size or a duration: its ratios matter, not its differences.
 LOG_ABOVE = 20.0
+# Enough to say how features are distributed, which needs the whole X in memory.
+_REFERENCE_ROWS = 50_000
 
 
 def fit_preprocessor(frame: pl.DataFrame, schema: Schema, *, scaling: Scaling = "log_zscore") -> Preprocessor:
-    """Learns levels, medians, means and standard deviations.
+    """Learns levels, medians, means and standard deviations, and how each feature is distributed.
 
     Args:
         frame: the training rows, one column a feature: Float64, String or Boolean by kind; null is a missing value.
@@ -28,7 +32,11 @@ def fit_preprocessor(frame: pl.DataFrame, schema: Schema, *, scaling: Scaling = 
             soft clip) or `none` (values as they are).
     """
     columns = tuple(_fit_column(frame.get_column(feature.name), feature, scaling) for feature in schema.features)
-    return Preprocessor(columns=columns, clip=None if scaling == "none" else SOFT_CLIP)
+    preprocessor = Preprocessor(columns=columns, clip=None if scaling == "none" else SOFT_CLIP)
+    if not frame.height:
+        return preprocessor
+    transformed = preprocessor.transform(frame.sample(min(frame.height, _REFERENCE_ROWS), seed=0))
+    return msgspec.structs.replace(preprocessor, reference=describe(preprocessor, transformed.X, transformed.missing))
 
 
 def _fit_column(values: pl.Series, feature: Feature, scaling: Scaling) -> Column:

@@ -6,6 +6,7 @@ import logging
 import queue
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Schedule:
     Attributes:
         every_s: seconds between two runs.
         jitter_s: each run comes up to this much earlier or later, so that many trainers do not start at once.
-        cool_down_s: a wish within this time after a run ended is not followed.
+        cool_down_s: a wish within this time after a run ended is followed at its end.
     """
 
     every_s: float
@@ -63,6 +64,7 @@ class Resident:
         self._clock = clock
         self._wishes: queue.Queue[str | None] = queue.Queue()
         self._ended_at: float | None = None
+        self._postponed: threading.Timer | None = None
 
     def wish(self, reason: str) -> None:
         """Asks for a retraining soon, for instance because the data drifted; from any thread."""
@@ -91,12 +93,23 @@ class Resident:
         """A run by the clock that came due during another one is not made up for; a wish waits for the cool-down."""
         since = self._clock() - self._ended_at if self._ended_at is not None else float("inf")
         least = self._schedule.every_s / 2 if reason == BY_THE_CLOCK else self._schedule.cool_down_s
-        if since < least:
-            log.info("retrain_not_due", extra={"reason": reason, "seconds_since_last": round(since, 1)})
-            return False
-        return True
+        if since >= least:
+            return True
+        log.info("retrain_not_due", extra={"reason": reason, "seconds_since_last": round(since, 1)})
+        if reason != BY_THE_CLOCK:
+            self._postpone(reason, least - since)
+        return False
+
+    def _postpone(self, reason: str, seconds: float) -> None:
+        """Wishes again later; of several wishes the first one stands for all."""
+        if self._postponed is None or self._postponed.finished.is_set():
+            self._postponed = threading.Timer(seconds, self.wish, [reason])
+            self._postponed.daemon = True
+            self._postponed.start()
 
     def _run(self, reason: str) -> None:
+        if self._postponed is not None:
+            self._postponed.cancel()  # this run is what it wished for
         log.info("retrain_begins", extra={"reason": reason})
         try:
             self._work(reason)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monitor.catalogue.command import SigningKeyOption
 from monitor.command_options import BrokersOption, ConfigOption, ModelOption, RateOption, RegistryOption, SchemaOption
 from training.commands import AnomalyOption, JsonOption
 
@@ -31,7 +32,7 @@ def retrain(
         typer.Option(metavar="FILE|TOPIC[@FROM..TO]", help="Rows to learn from.", show_default="the archive"),
     ] = None,
     archive: Annotated[
-        str | None, typer.Option(help="Folder or URL of the monitor's archive.", show_default=False)
+        str | None, typer.Option(help="Folder or URL of the monitor's archive.", show_default="setting archive")
     ] = None,
     feedback: Annotated[
         str | None, typer.Option(metavar="FILE|TOPIC", help="What people said about alerts.", show_default=False)
@@ -40,6 +41,13 @@ def retrain(
         str | None, typer.Option(help="Stay, and retrain this often: 6h, 2d, …", show_default="once")
     ] = None,
     jitter: Annotated[str, typer.Option(help="With --every: start up to this much earlier or later.")] = "5m",
+    cool_down: Annotated[
+        str,
+        typer.Option(
+            help="With --every and the setting model_events_topic: drift that the monitor announces has the model retrained at "
+            "once, or this long after the last time."
+        ),
+    ] = "30m",
     shadow: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +67,7 @@ def retrain(
     seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="the champion's")] = None,
     max_rows: Annotated[int, typer.Option(help="At most so many rows are used, the last ones.", min=200)] = 200_000,
     lease: Annotated[str, typer.Option(help="After this long a trainer that died keeps no other away.")] = "5m",
+    signing_key: SigningKeyOption = None,
     config: ConfigOption = None,
     schema: SchemaOption = None,
     registry: RegistryOption = None,
@@ -85,6 +94,7 @@ def retrain(
         "model": model,
         "target_alert_rate": target_alert_rate,
         "bootstrap_servers": bootstrap_servers,
+        "signing_key": signing_key,
     }
     settings = load_settings(config, flags=flags)
     configure_logs(settings.log_level, settings.log_format)
@@ -97,14 +107,18 @@ def retrain(
         shadow_s=parse_duration(shadow, "--shadow") if shadow else 0.0,
         lease_s=parse_duration(lease, "--lease"),
     )
-    source = _Source(data, archive, feedback, label, tuple(anomaly or ()), max_rows)
+    source = _Source(
+        data, archive or (None if data else settings.archive), feedback, label, tuple(anomaly or ()), max_rows
+    )
     source.check()
     changes = {"detector": detector, "preset": preset, "options": _parse_options(option), "seed": seed}
     run = _Run(settings, plan, source, changes, json_output)
     if every is None:
         result = run.once()
         raise typer.Exit(4 if result.outcome in _FAILED else 0)
-    _stay(run, parse_duration(every, "--every"), parse_duration(jitter, "--jitter"))
+    every_s = parse_duration(every, "--every")
+    jitter_s = min(parse_duration(jitter, "--jitter"), every_s / 2)
+    _stay(run, every_s, jitter_s, parse_duration(cool_down, "--cool-down"))
 
 
 def _alert_rate(settings: Settings) -> float:
@@ -174,8 +188,9 @@ class _Run:
         from training.commands import _print_json
         from training.retrain import retrain
 
+        settings = self.settings
         result = retrain(
-            Registry(self.settings.registry),
+            Registry(settings.registry, trusted_keys=settings.trusted_keys, signing_key=settings.signing_key),
             self.plan,
             read=lambda: self.source.read(self.settings, self.plan.schema, self.plan.model),
             train=self._train,
@@ -188,7 +203,7 @@ class _Run:
         return result
 
     def again(self, _reason: str) -> None:
-        """The same, for a resident trainer."""
+        """The same, for a resident trainer, which logs the reason."""
         self.once()
 
     def _train(self, history: History, folder: Path) -> Path:
@@ -219,9 +234,13 @@ class _Run:
             )
 
 
-def _stay(run: _Run, every_s: float, jitter_s: float) -> None:
+def _stay(run: _Run, every_s: float, jitter_s: float, cool_down_s: float) -> None:
+    """Retrains by the clock and on drift, until a signal ends it."""
+    from training.drift_events import follow_drift
     from training.resident import Resident, Schedule, stop_on_signals
 
-    resident = Resident(run.again, Schedule(every_s, min(jitter_s, every_s / 2)))
+    resident = Resident(run.again, Schedule(every_s, jitter_s, cool_down_s))
     stop_on_signals(resident)
+    if run.settings.model_events_topic is not None:
+        follow_drift(run.settings, run.settings.model_events_topic, run.plan.model, resident.wish)
     resident.run_forever()

@@ -269,6 +269,51 @@ MODEL = (
         (Query(f"ganwatch_model_info{{{AT}}}"),),
         24,
     ),
+    Panel(
+        "Drift of the scores",
+        "series",
+        "none",
+        "How near the scores are to an alarm of abrupt drift; 1 is one.",
+        (Query(f"max by (instance) (ganwatch_score_drift{{{AT}}})", "{{instance}}"),),
+    ),
+    Panel(
+        "Drift of the inputs",
+        "series",
+        "none",
+        "Population stability index of the five features that differ most from training. Above 0.1 something moved.",
+        (Query(f"topk(5, max by (feature) (ganwatch_input_drift{{{AT}}}))", "{{feature}}"),),
+    ),
+    Panel(
+        "Flag rate in units of the target",
+        "series",
+        "none",
+        "Of the last few thousand records, by replica; 1 is as expected.",
+        (Query(f"ganwatch_flag_rate_ratio{{{AT}}}", "{{instance}}"),),
+    ),
+    Panel(
+        "Swaps and refusals",
+        "series",
+        "short",
+        "Models that took over, were refused, or were sent away by the guard.",
+        (Query(f"sum by (outcome) (increase(ganwatch_model_swaps_total{{{AT}}}[{RATE}]))", "{{outcome}}"),),
+    ),
+    Panel(
+        "Second model",
+        "series",
+        "percentunit",
+        "What a challenger, or the predecessor of a new champion, would have flagged, beside what was.",
+        (
+            Query(f"{rate('ganwatch_beside_flagged_total')} / {rate('ganwatch_beside_records_total')}", "second model"),
+            Query(FLAG_RATE, "model in service"),
+        ),
+    ),
+    Panel(
+        "Archived rows",
+        "series",
+        "short",
+        "Rows stored for the next retraining, and rows that could not be.",
+        (Query(f"sum by (outcome) (increase(ganwatch_archived_rows_total{{{AT}}}[{RATE}]))", "{{outcome}}"),),
+    ),
 )
 ROWS = (
     ("Overview", OVERVIEW),

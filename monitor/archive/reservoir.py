@@ -37,13 +37,19 @@ class Reservoir:
         self._held = 0
         self.seen = 0
 
-    def wanted(self, keys: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Positions of the rows that may stay, intp (k,); the others need not even be built. All count as seen.
+    @property
+    def limit(self) -> float:
+        """Rows with this key or a greater one are not wanted any more; it only falls."""
+        return self._limit
+
+    def wanted(self, keys: NDArray[np.float64], seen: int | None = None) -> NDArray[np.intp]:
+        """Positions of the rows that may stay, intp (k,); the others need not even be built.
 
         Args:
-            keys: float64 (n,), of the next n rows of the stream.
+            keys: float64 (n,), of the next rows of the stream, those beyond `limit` left out or not.
+            seen: how many rows these stand for; n by default.
         """
-        self.seen += len(keys)
+        self.seen += len(keys) if seen is None else seen
         return np.flatnonzero(keys < self._limit)
 
     def put(

@@ -1,6 +1,6 @@
 """Writes the archive: offers each scored batch to the reservoirs of the present stratum, and closes it when it is due.
 
-`add` is for the thread that scores and costs it one comparison a record; `store_stratum` does the input and output and belongs
+`add` is for the thread that delivers and costs next to nothing; `store_stratum` does the input and output and belongs
 into another thread. What was not stored when the process ends is lost: the archive is a sample, not a log.
 """
 
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from monitor.archive.layout import COLUMNS, Kind, folder_of, list_strata, path_of, surplus, to_parquet
-from monitor.archive.reservoir import Reservoir, sampling_keys
+from monitor.archive.reservoir import Reservoir
+from monitor.archive.sample import Sample
 from monitor.model.schema import Schema
 from monitor.model.store import Store
 
@@ -44,60 +44,6 @@ class ArchiveOptions:
 
 
 @dataclass(frozen=True)
-class ScoredRows:
-    """A scored micro-batch of one topic.
-
-    Attributes:
-        frame: the features, n rows.
-        topic: where the records stand.
-        partitions: int32 (n,), likewise.
-        offsets: int64 (n,), likewise.
-        times: float64 (n,), seconds since 1970.
-        raw_score: float32 (n,).
-        p_value: float64 (n,).
-        score: float64 (n,).
-        model: version that scored.
-        alert_ids: by row, of the flagged rows only.
-    """
-
-    frame: pl.DataFrame
-    topic: str
-    partitions: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-    times: NDArray[np.float64]
-    raw_score: NDArray[np.float32]
-    p_value: NDArray[np.float64]
-    score: NDArray[np.float64]
-    model: str
-    alert_ids: Mapping[int, str]
-
-    def keys(self) -> NDArray[np.float64]:
-        """The sampling keys of all rows, float64 (n,)."""
-        keys = np.empty(len(self.offsets))
-        for partition in np.unique(self.partitions):
-            own = self.partitions == partition
-            keys[own] = sampling_keys(self.topic, int(partition), self.offsets[own])
-        return keys
-
-    def columns(self, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-        """The archive's own columns of some rows, (k,) each, in the order of `COLUMNS`."""
-        alert_ids = np.full(len(self.offsets), None, dtype=object)
-        alert_ids[list(self.alert_ids)] = list(self.alert_ids.values())
-        values: tuple[NDArray[Any], ...] = (
-            self.times[rows],
-            np.full(len(rows), self.topic, dtype=object),
-            self.partitions[rows],
-            self.offsets[rows],
-            self.raw_score[rows],
-            self.p_value[rows],
-            self.score[rows],
-            np.full(len(rows), self.model, dtype=object),
-            alert_ids[rows],
-        )
-        return dict(zip(COLUMNS, values, strict=True))
-
-
-@dataclass(frozen=True)
 class ClosedStratum:
     """What is to be stored: by kind the rows and how many records they stand for."""
 
@@ -105,7 +51,7 @@ class ClosedStratum:
 
 
 class ArchiveWriter:
-    """The present stratum of one monitor; owned by the thread that scores."""
+    """The present stratum of one monitor; owned by the thread that delivers."""
 
     def __init__(self, options: ArchiveOptions, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds and only ever rises."""
@@ -114,14 +60,18 @@ class ArchiveWriter:
         self._began_at: float | None = None
         self._reservoirs = self._new_reservoirs()
 
-    def add(self, rows: ScoredRows) -> ClosedStratum | None:
-        """Offers a batch; gives the stratum when this closed it."""
+    @property
+    def limit(self) -> float:
+        """Only records with a smaller sampling key can still be wanted; may be read by other threads."""
+        return self._reservoirs["sample"].limit
+
+    def add(self, sample: Sample) -> ClosedStratum | None:
+        """Offers what was chosen of a batch; gives the stratum when this closed it."""
         if self._began_at is None:
             self._began_at = self._clock()
-        keys = rows.keys()
-        self._offer("sample", rows, keys, np.arange(len(keys)))
-        flagged = np.fromiter(sorted(rows.alert_ids), dtype=np.intp, count=len(rows.alert_ids))
-        self._offer("flagged", rows, keys[flagged], flagged)
+        flagged = sample.rows.flagged
+        self._offer("sample", sample, np.arange(len(sample.keys)), sample.n_scored)
+        self._offer("flagged", sample, flagged, len(flagged))
         return self.close() if self._is_due() else None
 
     def close(self) -> ClosedStratum | None:
@@ -140,12 +90,13 @@ class ArchiveWriter:
             "flagged": Reservoir(self._options.stratum_flagged),
         }
 
-    def _offer(self, kind: Kind, rows: ScoredRows, keys: NDArray[np.float64], places: NDArray[np.intp]) -> None:
+    def _offer(self, kind: Kind, sample: Sample, places: NDArray[np.intp], seen: int) -> None:
         reservoir = self._reservoirs[kind]
-        wanted = reservoir.wanted(keys)
+        keys = sample.keys[places]
+        wanted = reservoir.wanted(keys, seen)
         if len(wanted):
             chosen = places[wanted]
-            reservoir.put(rows.frame[chosen], keys[wanted], rows.columns(chosen))
+            reservoir.put(sample.rows.frame[chosen], keys[wanted], sample.rows.columns(chosen))
 
     def _is_due(self) -> bool:
         if self._reservoirs["sample"].seen >= self._options.stratum_records:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,10 @@ app = typer.Typer(
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the log.")]
+SigningKeyOption = Annotated[
+    str | None,
+    typer.Option("--signing-key", metavar="FILE", help="Private key that signs the model.", show_default=False),
+]
 VersionArgument = Annotated[str | None, typer.Argument(help="Version, or `latest`.", show_default="the champion")]
 
 
@@ -60,13 +65,20 @@ def show(
     settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
     name = chosen_model(held, settings)
     found = find_version(held, name, version)
-    manifest = held.fetch_manifest(name, found)
+    manifest, signer = held.fetch_manifest(name, found), held.signer(name, found)
     roles = roles_of(found, held.last_promotion(name))
     promotions = [entry for entry in reversed(held.promotions(name)) if found in (entry.champion, entry.challenger)]
     if json_output:
-        _print_json({"version": found, "roles": roles, "manifest": manifest, "promotions": promotions})
+        content = {
+            "version": found,
+            "roles": roles,
+            "signed_by": signer,
+            "manifest": manifest,
+            "promotions": promotions,
+        }
+        _print_json(content)
     else:
-        print_version(new_console(), found, roles, manifest, promotions)
+        print_version(new_console(), found, roles, signer, manifest, promotions)
 
 
 @app.command()
@@ -140,12 +152,50 @@ def rollback(
     _tell(name, entry, json_output)
 
 
+@app.command("sign")
+def sign_version(
+    version: VersionArgument = None,
+    signing_key: SigningKeyOption = None,
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    schema: SchemaOption = None,
+) -> None:
+    """Sign one version, once its files and golden records have been verified, in the place of whoever signed it before."""
+    from monitor.catalogue.entries import chosen_model, find_version
+    from monitor.model.registry import Registry
+    from monitor.settings import load_settings
+
+    flags = {"registry": registry, "model": model, "schema_path": schema, "signing_key": signing_key}
+    settings = load_settings(config, flags=flags)
+    held = Registry(settings.registry, signing_key=settings.signing_key)  # whoever signed it so far
+    name = chosen_model(held, settings)
+    found = find_version(held, name, version)
+    held.load(name, found)
+    held.sign(name, found)
+    typer.echo(f"model {name}: {found} is signed by {held.signer(name, found)}")
+
+
+@app.command("new-key")
+def new_key(
+    file: Annotated[Path, typer.Argument(help="Where the private key goes; the public one goes to FILE.pub.")],
+) -> None:
+    """Make a key pair for signed models; trainers get the private key, monitors the public one (`trusted_keys`)."""
+    from monitor.model.signature import make_keys
+
+    public_file, public_key = make_keys(file)
+    typer.echo(f"private key {file}, for the setting signing_key; keep it to the trainers")
+    typer.echo(
+        f"public key  {public_file}, for the setting trusted_keys, which takes the key itself, too: {public_key}"
+    )
+
+
 def _open(config: Any, flags: dict[str, object]) -> tuple[Settings, Registry]:
     from monitor.model.registry import Registry
     from monitor.settings import load_settings
 
     settings = load_settings(config, flags=flags)
-    return settings, Registry(settings.registry)
+    return settings, Registry(settings.registry, trusted_keys=settings.trusted_keys)
 
 
 def _verify(registry: Registry, model: str, version: str, settings: Settings) -> None:
@@ -154,8 +204,6 @@ def _verify(registry: Registry, model: str, version: str, settings: Settings) ->
     Raises:
         BundleError: it is one.
     """
-    from pathlib import Path
-
     from monitor.model.schema import Schema
 
     here = Path(settings.schema_path).exists()

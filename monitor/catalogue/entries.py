@@ -31,7 +31,8 @@ class VersionEntry:
         detector: what it is; None likewise.
         train_rows: how many rows it learned from; None where unknown.
         gate: `passed` or `refused`; None for one that never met the gate.
-        problem: why its manifest cannot be read; None when it can.
+        signed_by: public key (base64) of who signed it; None for one that nobody signed.
+        problem: why its manifest cannot be read, or its signature does not fit; None otherwise.
     """
 
     version: str
@@ -40,6 +41,7 @@ class VersionEntry:
     detector: str | None = None
     train_rows: int | None = None
     gate: str | None = None
+    signed_by: str | None = None
     problem: str | None = None
 
 
@@ -100,6 +102,7 @@ def _describe_version(registry: Registry, model: str, version: str, last: Promot
     roles = roles_of(version, last)
     try:
         manifest = registry.fetch_manifest(model, version)
+        signer = registry.signer(model, version)
     except BundleError as error:
         return VersionEntry(version=version, roles=roles, problem=error.problem)
     return VersionEntry(
@@ -109,6 +112,7 @@ def _describe_version(registry: Registry, model: str, version: str, last: Promot
         detector=manifest.detector,
         train_rows=manifest.data.get("train_rows"),
         gate=manifest.metrics.get("gate", {}).get("verdict"),
+        signed_by=signer,
     )
 
 

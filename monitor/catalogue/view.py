@@ -28,7 +28,7 @@ def print_models(console: Console, url: str, entries: Sequence[ModelEntry]) -> N
         console.print(f"{url} holds no models yet; `ganwatch train --registry {url}` makes one")
     for entry in entries:
         title = f"model {entry.model}"
-        table = Table(_version_column("version"), "role", "detector", "trained on", "gate", title=title)
+        table = Table(_version_column("version"), "role", "detector", "trained on", "gate", "signed", title=title)
         for version in entry.versions:
             table.add_row(
                 version.version,
@@ -36,6 +36,7 @@ def print_models(console: Console, url: str, entries: Sequence[ModelEntry]) -> N
                 version.detector if version.problem is None else f"damaged: {version.problem}",
                 "" if version.train_rows is None else f"{version.train_rows:,} rows",
                 version.gate or "",
+                "" if version.signed_by is None else "yes",
                 style="bold" if "champion" in version.roles else None,
             )
         console.print(table)
@@ -58,11 +59,17 @@ def print_promotions(console: Console, promotions: Sequence[Promotion]) -> None:
 
 
 def print_version(
-    console: Console, version: str, roles: Iterable[str], manifest: Manifest, promotions: Sequence[Promotion]
+    console: Console,
+    version: str,
+    roles: Iterable[str],
+    signer: str | None,
+    manifest: Manifest,
+    promotions: Sequence[Promotion],
 ) -> None:
     """One version: what it is, what it was made from, how it fared at the gate, and when it was promoted."""
     table = Table(show_header=False, title=f"model {manifest.model} {version}")
     table.add_row("role", ", ".join(roles) or "none")
+    table.add_row("signed by", signer or "nobody")
     table.add_row("created", _minute(manifest.created_at))
     table.add_row("detector", f"{manifest.detector}, preset {manifest.configuration.get('preset')}")
     for key, value in manifest.data.items():

@@ -38,7 +38,8 @@ def try_model(trials: Trials, settings: Settings) -> CheckedModel | None:
     if schema is None:
         trials.leave(["registry", "model"], "they belong to the schema")
         return None
-    registry = Registry(settings.registry)  # a remote one keeps what it fetched as long as it lives
+    # A remote one keeps what it fetched as long as it lives.
+    registry = Registry(settings.registry, trusted_keys=settings.trusted_keys)
     version = trials.attempt(
         "registry",
         lambda: _find_version(registry, schema, settings),

@@ -5,6 +5,7 @@ scorer.tflite      signatures `score` and `explain`
 preprocess.json    the fitted transform
 calibration.npz    held-out raw scores and their tail
 golden.npz         raw records with the X and raw_score they must give
+signature.json     who vouches for the manifest; only where models are signed
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from monitor.model.golden import Golden
 from monitor.model.preprocess import CategoricalColumn, Preprocessor
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
+from monitor.model.signature import SIGNATURE, require_trust
 
 FORMAT = "ganwatch.bundle/1"
 MANIFEST = "manifest.json"
@@ -123,19 +125,27 @@ def write_bundle(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]
     (folder / MANIFEST).write_bytes(msgspec.structs.replace(manifest, files=digests).to_json())
 
 
-def load_bundle(folder: str | Path, *, expected_schema: Schema | None = None, num_threads: int = 1) -> Bundle:
-    """Reads and verifies a bundle: digests, schema, widths, and its golden records recomputed.
+def load_bundle(
+    folder: str | Path,
+    *,
+    expected_schema: Schema | None = None,
+    num_threads: int = 1,
+    trusted: frozenset[str] = frozenset(),
+) -> Bundle:
+    """Reads and verifies a bundle: signature, digests, schema, widths, and its golden records recomputed.
 
     Args:
         folder: holds the five files.
         expected_schema: the monitor's own; a bundle for another one is refused.
         num_threads: threads of one LiteRT call.
+        trusted: public keys (base64), one of which must have signed it; without any it need not be signed.
 
     Raises:
         BundleError: names the file, what was expected and what was found.
     """
     path = Path(folder)
     manifest, sha256 = read_manifest(path)
+    require_trust(path / SIGNATURE, read_signature(path), sha256, trusted)
     contents = read_files(path, manifest)
     schema = _schema_of(path / MANIFEST, manifest, expected_schema)
     preprocessor = _parse(path / "preprocess.json", Preprocessor.from_json, contents["preprocess.json"])
@@ -162,6 +172,11 @@ def _read(file: Path) -> bytes:
         raise BundleError(file, "is missing") from error
     except OSError as error:
         raise BundleError(file, f"cannot be read: {error.strerror}") from error
+
+
+def read_signature(folder: Path) -> bytes | None:
+    """The content of `signature.json`; None for a bundle that nobody signed."""
+    return _read(folder / SIGNATURE) if (folder / SIGNATURE).exists() else None
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -214,7 +229,7 @@ def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
 # What msgspec, numpy and the modules below it raise on damaged bytes; found by flipping them.
 _DAMAGE = (
     ValueError, LookupError, TypeError, EOFError, OSError, ArithmeticError, MemoryError, RuntimeError, SyntaxError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError,
+    AttributeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError,
 )  # fmt: skip
 
 

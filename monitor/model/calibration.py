@@ -20,6 +20,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.model.arrays import open_arrays
+
 # p-values below this are not told apart; it also keeps log10 finite where a bounded tail ends.
 SMALLEST_P = 1e-12
 
@@ -104,7 +106,7 @@ class Calibration:
         Raises:
             ValueError: it is not what `to_npz` writes.
         """
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        with open_arrays(content) as arrays:
             scores, tail = arrays["scores"], arrays["tail"]
         if scores.dtype != np.float32 or scores.ndim != 1 or not len(scores):
             raise ValueError(f"scores must be float32 (n,) with n > 0, found {scores.dtype} {scores.shape}")

@@ -85,6 +85,10 @@ def guess_type(column: pl.Series) -> pl.Series:
 
     Numbers with leading zeros (postcodes) and whole numbers beyond 64 bits (serial numbers) stay text.
     """
+    return _guess_type(column.alias("")).alias(column.name)  # polars would take a name such as ^a$ for a pattern
+
+
+def _guess_type(column: pl.Series) -> pl.Series:
     text = _without_missing_text(column)
     present = text.drop_nulls()
     if present.is_empty():

@@ -63,7 +63,8 @@ def read_text(path: Path, columns: Collection[str] | None = None, max_rows: int 
     frame.columns = [header[place] for place in sorted({*wanted, last})]
     if frame.get_column(header[last]).null_count():
         frame = _without_blank_lines(path, frame, len(header))
-    return frame.select([header[place] for place in wanted])
+    # Column by column, since polars would take a name such as * or ^a$ for a pattern.
+    return pl.DataFrame({header[place]: frame.get_column(header[place]) for place in wanted})
 
 
 @contextmanager

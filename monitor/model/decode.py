@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 import numpy as np
@@ -26,6 +26,8 @@ _WholeFloat = Annotated[float, msgspec.Meta(multiple_of=1, ge=-(2**53), le=2**53
 _TYPES = {"numeric": float, "categorical": str | int | bool | _WholeFloat, "boolean": bool}
 _MOST_TRUSTED_DIGITS = 15
 _SHOWN_DETAIL = 200
+# How zlib, gzip and zstd begin and JSON never does: the native reader would unpack it, however much is in there.
+_COMPRESSED = (b"x", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 # What the native reader refuses although it is JSON.
 _NATIVE_LIMITS = "a number is beyond 1e308 or a whole number beyond 128 bits, or objects nest too deep"
 
@@ -38,11 +40,20 @@ class Decoded:
         frame: the good records in order, one column a feature (Float64, String, Boolean; null is missing).
         rows: their positions in the batch, ascending.
         invalid: position and reason of each bad record, ascending.
+        documents: the whole batch as JSON, for alerts; what stands in the place of a bad record means nothing.
     """
 
     frame: pl.DataFrame
     rows: Sequence[int]
     invalid: tuple[tuple[int, InvalidRecord], ...]
+    documents: Sequence[bytes | None]
+
+
+class RecordDecoder(Protocol):
+    """Decodes batches of records, in whatever way they are written."""
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Sorts raw record values, as they came from Kafka, into the good and the bad; None is a record without a value."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Decoder:
             rows, frame = self._read_around_bad_ones(lines, invalid)
         rows, frame = self._refuse_lax(values, rows, frame, escaped=bool(lines), invalid=invalid)
         rows, frame = self._refuse_incomplete(rows, frame, invalid)
-        return Decoded(frame=frame, rows=rows, invalid=tuple(sorted(invalid.items())))
+        return Decoded(frame=frame, rows=rows, invalid=tuple(sorted(invalid.items())), documents=values)
 
     def _read_clean(self, values: RawValues) -> pl.DataFrame | None:
         """Reads a batch in which nothing is unusual in one go; None when anything may be, which costs a second look."""
@@ -130,6 +141,8 @@ class Decoder:
 
     def _read(self, lines: bytes, count: int) -> pl.DataFrame | None:
         """Reads lines natively; None when any of them is refused."""
+        if lines.startswith(_COMPRESSED):
+            return None
         try:
             frame = pl.read_ndjson(io.BytesIO(lines), schema=self._native_schema)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):

@@ -35,7 +35,7 @@ def write_features_toml(inference: Inference, source: str) -> str:
     for finding in inference.findings:
         if finding.is_feature:
             lines += [*_comment(_with_nulls(finding), indent=2), f"  {_entry(finding)}"]
-    lines += [*_left_out(inference), "]"]
+    lines += [*_left_out(inference), "]", *_encoding(inference)]
     return "\n".join(lines) + "\n"
 
 
@@ -72,6 +72,17 @@ def _bookkeeping(inference: Inference) -> Iterator[str]:
     zone = f", timezone = {_quoted(stamp.timezone)}" if stamp.timezone else ""
     yield from _comment(reasons[stamp.field])
     yield f"timestamp = {{ field = {_quoted(stamp.field)}, format = {_quoted(stamp.format)}{zone} }}"
+
+
+def _encoding(inference: Inference) -> Iterator[str]:
+    """The table that says how the records are written; none for JSON."""
+    encoding = inference.schema.encoding
+    if encoding.format != "json":
+        yield ""
+        yield "# How the topic's records are written; the model does not depend on it. The setting schema_registry_url says where"
+        yield "# their schemas are."
+        yield "[encoding]"
+        yield f"format = {_quoted(encoding.format)}"
 
 
 def _left_out(inference: Inference) -> Iterator[str]:

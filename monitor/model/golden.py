@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.model.arrays import open_arrays
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -42,7 +44,7 @@ class Golden:
         Raises:
             ValueError, KeyError: it is not what `to_npz` writes.
         """
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        with open_arrays(content) as arrays:
             joined, ends = arrays["records"].tobytes(), arrays["ends"].tolist()
             records = tuple(joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
             golden = cls(records=records, X=arrays["X"], raw_score=arrays["raw_score"])

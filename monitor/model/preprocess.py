@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from monitor.model.shares import Reference, check_reference
+
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -87,10 +89,16 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     Attributes:
         columns: how each feature becomes columns of X.
         clip: soft bound of numeric columns, `clip · tanh(z / clip)`; None leaves them unbounded.
+        reference: how the training rows are distributed; None in bundles that are older than this field.
     """
 
     columns: tuple[Column, ...]
     clip: Positive | None
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None:
+            check_reference(self.reference, self)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:

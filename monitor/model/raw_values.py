@@ -59,6 +59,12 @@ class RawValues(Sequence[bytes | None]):
         """int64 (n,), bytes of each; negative where there is none."""
         return self.ends - self.starts
 
+    def matrix(self, rows: NDArray[np.intp], width: int) -> NDArray[np.uint8]:
+        """Values below one another: uint8 (n_rows, width); those at `rows` must have exactly so many bytes."""
+        if not len(rows):
+            return np.empty((0, width), dtype=np.uint8)
+        return np.lib.stride_tricks.sliding_window_view(self.buffer, width)[self.starts[rows]]
+
     def lines(self) -> bytes:
         """One value a line, with blanks around it; none may be absent or empty, or the lines do not match the values."""
         gap_starts = np.concatenate([[0], self.ends])

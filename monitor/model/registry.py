@@ -1,39 +1,38 @@
 """The registry: immutable bundle versions and an append-only log of promotions, in a folder or at any fsspec URL.
 
-models/<name>/<version>/…     five files; a version exists once its manifest does, which is written last
+models/<name>/<version>/…     five files and perhaps a signature; a version exists once its manifest does, which comes last
 aliases/<name>/000042.json    promotion number 42; created exclusively, the highest number is the truth
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import cast
 
-from monitor.errors import BundleError
+from monitor.errors import BundleError, ConfigError
 from monitor.model.bundle import (
     FILES,
     MANIFEST,
     Bundle,
     Manifest,
     load_bundle,
-    parse_manifest,
     read_files,
     read_manifest,
+    read_signature,
     version_of,
 )
 from monitor.model.promotions import Author, Promotion, PromotionLog, challenged, promoted
 from monitor.model.schema import Schema
+from monitor.model.signature import SIGNATURE, read_signing_key, read_trusted_keys, require_trust, sign, signer_of
 from monitor.model.store import open_store
+from monitor.model.stored_bundles import checked_name, download, find, folder_of, list_versions, look_up
 
 __all__ = ["Promotion", "Registry"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Registry:
@@ -44,28 +43,34 @@ class Registry:
         store: its files; other parts of the system keep their own beside the models.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, trusted_keys: Sequence[str] = (), signing_key: str | None = None) -> None:
         """Opens a registry; nothing is created before something is published.
 
         Args:
             url: a folder or an fsspec URL such as `s3://bucket/ganwatch`.
+            trusted_keys: whose models are loaded and promoted; all, where none is named. See `read_trusted_keys`.
+            signing_key: PEM file of the key that signs what is published.
 
         Raises:
-            ConfigError: no such protocol, or its package is not installed.
+            ConfigError: no such protocol, its package is not installed, or a key cannot be used.
         """
         self.url = url
         self.store = open_store(url)
+        self._trusted = read_trusted_keys(trusted_keys)
+        self._key = read_signing_key(signing_key) if signing_key else None
 
     def versions(self, model: str) -> list[str]:
         """All complete versions, oldest first."""
-        return sorted(parts[2] for parts in self._manifests(f"models/{_checked_name(model)}"))
+        return [version for _, version in list_versions(self.store, f"models/{checked_name(model)}")]
 
     def models(self) -> list[str]:
         """Names of the models that have a version."""
-        return sorted({parts[1] for parts in self._manifests("models")})
+        return sorted({model for model, _ in list_versions(self.store, "models")})
 
     def publish(self, folder: Path) -> str:
         """Copies a finished bundle into the registry and returns its version; publishing it twice is harmless.
+
+        It is signed with our key; without one it keeps the signature it has, if any.
 
         Raises:
             BundleError: the folder is not a sound bundle, the version exists and was changed since, or it cannot be written.
@@ -73,51 +78,78 @@ class Registry:
         manifest, sha256 = read_manifest(folder)
         contents = read_files(folder, manifest)
         version = version_of(manifest, sha256)
-        target = _folder_of(manifest.model, version)
-        if self._manifest(target) is not None:  # the digest in its name says that it is this very bundle
+        target = folder_of(manifest.model, version)
+        published = look_up(self.store, manifest.model, version) is not None
+        signature = sign(sha256, self._key) if self._key else read_signature(folder)
+        if signature is not None:
+            self.store.write(f"{target}/{SIGNATURE}", signature)
+        if published:  # the digest in its name says that it is this very bundle
             return version
         for name in FILES:
             self.store.write(f"{target}/{name}", contents[name])
         self.store.write(f"{target}/{MANIFEST}", (folder / MANIFEST).read_bytes())
         return version
 
+    def sign(self, model: str, version: str) -> None:
+        """Vouches for a version that is there, with our key, in the place of whoever signed it before.
+
+        Raises:
+            BundleError: there is no such version, or its manifest was changed.
+            ConfigError: we have no key.
+        """
+        if self._key is None:
+            raise ConfigError("signing_key", "names no key to sign with; `ganwatch models new-key` makes one")
+        found = find(self.store, model, version)
+        self.store.write(f"{found.folder}/{SIGNATURE}", sign(found.sha256, self._key))
+
+    def signer(self, model: str, version: str) -> str | None:
+        """The public key (base64) that signed a version, trusted or not; None where nobody did.
+
+        Raises:
+            BundleError: there is no such version, or manifest or signature were changed.
+        """
+        found = find(self.store, model, version)
+        place = f"{found.folder}/{SIGNATURE}"
+        content = self.store.read(place)
+        return None if content is None else signer_of(f"{self.url}/{place}", content, found.sha256)
+
     def load(self, model: str, version: str, *, expected_schema: Schema | None = None, num_threads: int = 1) -> Bundle:
         """Reads and verifies a version; what was downloaded for it does not stay on the disk.
 
         Raises:
-            BundleError: there is no such version, or it is damaged or made for another schema.
+            BundleError: there is no such version, or it is damaged, made for another schema, or not signed by a trusted key.
         """
-        source = self._existing(model, version)
+        source = self._trusted_version(model, version)
+
+        def load(folder: Path) -> Bundle:
+            return load_bundle(folder, expected_schema=expected_schema, num_threads=num_threads, trusted=self._trusted)
+
         if self.store.folder is not None:
-            return load_bundle(self.store.folder / source, expected_schema=expected_schema, num_threads=num_threads)
+            return load(self.store.folder / source)
         with tempfile.TemporaryDirectory(prefix=f"ganwatch-{model}-") as folder:
-            downloaded = self._download(source, Path(folder) / version)
-            return load_bundle(downloaded, expected_schema=expected_schema, num_threads=num_threads)
+            return load(download(self.store, source, Path(folder) / version))
 
     def fetch(self, model: str, version: str) -> Path:
         """A local folder with the files of a version. Those of a remote one are kept as long as this object lives.
 
         Raises:
-            BundleError: there is no such version, or its manifest was changed since it was published.
+            BundleError: there is no such version, its manifest was changed since it was published, or it is not signed by a
+                trusted key.
         """
-        source = self._existing(model, version)
+        source = self._trusted_version(model, version)
         if self.store.folder is not None:
             return self.store.folder / source
         folder = tempfile.mkdtemp(prefix=f"ganwatch-{model}-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return self._download(source, Path(folder) / version)
+        return download(self.store, source, Path(folder) / version)
 
     def fetch_manifest(self, model: str, version: str) -> Manifest:
-        """The manifest of a version, without its files.
+        """The manifest of a version, without its files, whoever signed it.
 
         Raises:
             BundleError: there is no such version, or its manifest is damaged or was changed.
         """
-        folder = self._existing(model, version)
-        manifest = self._manifest(folder)
-        if manifest is None:
-            raise BundleError(f"{self.url}/{folder}/{MANIFEST}", "is gone")
-        return manifest
+        return find(self.store, model, version).manifest
 
     def promotions(self, model: str) -> list[Promotion]:
         """The whole log, oldest first.
@@ -173,7 +205,7 @@ class Registry:
         Raises:
             BundleError: there is no such version.
         """
-        self._existing(model, version)
+        self._trusted_version(model, version)
         entry = self._log(model).append(
             lambda last: promoted(last, version, author=author, reason=reason, anchor=anchor, now=now)
         )
@@ -199,7 +231,7 @@ class Registry:
         Raises:
             BundleError: there is no such version.
         """
-        self._existing(model, version)
+        self._trusted_version(model, version)
 
         def follow(last: Promotion | None) -> Promotion | None:
             unchanged = (last.champion if last else None) == champion
@@ -217,7 +249,7 @@ class Registry:
             BundleError: there is no such version.
         """
         if version is not None:
-            self._existing(model, version)
+            self._trusted_version(model, version)
         return self._log(model).append(
             lambda last: challenged(last, version, author=author, reason=reason) if last else None
         )
@@ -244,68 +276,22 @@ class Registry:
             if last is None or last.champion != unwanted:
                 return None
             entry = log.rolled_back(author=author, reason=reason)
-            self._existing(model, entry.champion)
+            self._trusted_version(model, entry.champion)
             return entry
 
         return log.append(follow)
 
     def _log(self, model: str) -> PromotionLog:
-        return PromotionLog(self.store, _checked_name(model))
+        return PromotionLog(self.store, checked_name(model))
 
-    def _manifests(self, folder: str) -> list[list[str]]:
-        """`["models", name, version, "manifest.json"]` of every complete version below a folder."""
-        found = [path.split("/") for path in self.store.files(folder)]
-        return [parts for parts in found if len(parts) == 4 and parts[3] == MANIFEST]
-
-    def _existing(self, model: str, version: str) -> str:
-        """The folder of a version, once its manifest is verified.
+    def _trusted_version(self, model: str, version: str) -> str:
+        """The folder of a version that a trusted key signed.
 
         Raises:
-            BundleError: there is no such version, or its manifest was changed.
+            BundleError: there is no such version, its manifest was changed, or it is not signed by a trusted key.
         """
-        folder = _folder_of(model, version)
-        if self._manifest(folder) is None:
-            known = ", ".join(self.versions(model)) or "none"
-            raise BundleError(
-                f"{self.url}/{folder}", "no such version in the registry", expected="one of the known", found=known
-            )
-        return folder
-
-    def _manifest(self, folder: str) -> Manifest | None:
-        """A version's manifest; the folder's name ends in the beginning of its digest, which covers all other files."""
-        content = self.store.read(f"{folder}/{MANIFEST}")
-        if content is None:
-            return None
-        digest = hashlib.sha256(content).hexdigest()
-        if not folder.endswith(f"-{digest[:8]}"):
-            raise BundleError(
-                f"{self.url}/{folder}/{MANIFEST}",
-                "was changed after it was published; SHA-256 differs",
-                expected=f"{folder[-8:]}…",
-                found=digest,
-            )
-        return parse_manifest(f"{self.url}/{folder}/{MANIFEST}", content)
-
-    def _download(self, source: str, folder: Path) -> Path:
-        folder.mkdir()
-        for name in (*FILES, MANIFEST):
-            content = self.store.read(f"{source}/{name}")
-            if content is None:
-                raise BundleError(f"{self.url}/{source}/{name}", "is missing")
-            (folder / name).write_bytes(content)
-        return folder
-
-
-def _folder_of(model: str, version: str) -> str:
-    return f"models/{_checked_name(model)}/{_checked_name(version)}"
-
-
-def _checked_name(name: str) -> str:
-    """A model or version, which becomes part of a path.
-
-    Raises:
-        BundleError: it could lead out of the registry.
-    """
-    if not _NAME.fullmatch(name):
-        raise BundleError(f"{name!r}", "is no name of a model or version; use letters, digits, '.', '_' and '-'")
-    return name
+        found = find(self.store, model, version)
+        if self._trusted:
+            place = f"{found.folder}/{SIGNATURE}"
+            require_trust(f"{self.url}/{place}", self.store.read(place), found.sha256, self._trusted)
+        return found.folder

@@ -18,8 +18,9 @@ from monitor.errors import ConfigError
 
 Kind = Literal["numeric", "categorical", "boolean"]
 Missing = Literal["impute", "reject"]
-# Parts between dots, without white space around them; no quote, backslash or control character, which the decoder cannot name.
-_PART = r'[^.\s"\\\x00-\x1f]([^."\\\x00-\x1f]*[^.\s"\\\x00-\x1f])?'
+# Parts between dots, without white space around them; no quote, backslash or control character, which the decoder cannot
+# name, and no * or ^ in front, which polars takes for patterns.
+_PART = r'[^.\s"\\*^\x00-\x1f]([^."\\\x00-\x1f]*[^.\s"\\\x00-\x1f])?'
 FieldPath = Annotated[str, Field(min_length=1, pattern=rf"^{_PART}(\.{_PART})*$")]
 
 
@@ -66,6 +67,21 @@ class Timestamp(BaseModel):
         return timezone
 
 
+class Encoding(BaseModel):
+    """How the records of the topic are written; a model does not depend on it.
+
+    Attributes:
+        format: `json`; `avro` or `protobuf` in Confluent's wire format, with a schema registry; or `float32`: the features in
+            their order, four bytes each, little-endian, NaN where a value is missing.
+        codes: with `float32`, per categorical feature the values that the numbers 0, 1, 2, … stand for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["json", "avro", "protobuf", "float32"] = "json"
+    codes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
 class Schema(BaseModel):
     """Name, bookkeeping fields and features, in the order of the feature matrix.
 
@@ -75,6 +91,7 @@ class Schema(BaseModel):
         key: field that names the entity (card, host, machine); copied into alerts, never a feature.
         timestamp: when the event happened; copied into alerts, used to split training data by time.
         features: at least one.
+        encoding: of the topic's records; no part of a model, so that dumps of the schema leave it out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +101,7 @@ class Schema(BaseModel):
     key: FieldPath | None = None
     timestamp: Timestamp | None = None
     features: tuple[Feature, ...]
+    encoding: Encoding = Field(default_factory=Encoding, exclude=True)
 
     @model_validator(mode="after")
     def _paths_do_not_collide(self) -> Self:
@@ -101,6 +119,20 @@ class Schema(BaseModel):
             collision = next((parent for parent in parents if parent in seen), None)
             if collision:
                 raise ValueError(f"feature {name!r} lies inside feature {collision!r}; keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _codes_are_complete(self) -> Self:
+        codes = self.encoding.codes
+        coded = self.of_kind("categorical") if self.encoding.format == "float32" else ()
+        for name in coded:
+            values = codes.get(name, ())
+            if not values or len(set(values)) < len(values):
+                raise ValueError(
+                    f"encoding.codes: float32 needs the distinct values of the categorical feature {name!r}"
+                )
+        if unused := sorted(set(codes) - set(coded)):
+            raise ValueError(f"encoding.codes: {unused[0]!r} is no categorical feature of packed float32 records")
         return self
 
     @property

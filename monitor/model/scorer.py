@@ -47,20 +47,32 @@ class Scorer:
         self._runners = threading.local()
         try:
             signatures = set(self._interpreter().get_signature_list())
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise BundleError(source, f"is not a LiteRT model: {error}") from error
         if not {"score", "explain"} <= signatures:
             raise BundleError(
                 source, "lacks a signature", expected="score, explain", found=", ".join(sorted(signatures)) or "none"
             )
         self._n_columns = n_columns
-        self._fixed_rows, width = input_shape(self._runner("score"))
+        try:
+            self._fixed_rows, width = input_shape(self._runner("score"))
+            if width == n_columns:
+                self._try_both()
+        except (LookupError, ValueError, RuntimeError) as error:
+            raise BundleError(source, f"cannot be run: {error}") from error
         if width != n_columns:
             raise BundleError(
                 source, "takes rows of another width than preprocess.json makes", expected=n_columns, found=width
             )
+
+    def _try_both(self) -> None:
+        """Runs each signature once: a damaged network may fail only then."""
+        row = np.zeros((1, self._n_columns), dtype=np.float32)
         with native_stderr_held():  # LiteRT announces its delegate when it first runs
-            self.score(np.zeros((1, n_columns), dtype=np.float32))
+            self.score(row)
+            explanation = self.explain(row)
+        if not explanation.x_hat.shape == explanation.residual.shape == row.shape:
+            raise ValueError(f"x_hat and residual must be {row.shape}")
 
     def _interpreter(self) -> Any:
         return load_interpreter(self._model, self._num_threads)

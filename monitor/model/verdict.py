@@ -35,9 +35,11 @@ def judge(column: pl.Series) -> Finding:
 
     Stamps without a time zone are a `timestamp` that is `naive`; whether a zone is known for them is for the caller.
     """
-    values = column.fill_nan(None) if column.dtype.is_float() else column
+    bad_name = _judge_name(column.name)
+    values = column.alias("") if bad_name else column  # polars would take a name such as ^a$ for a pattern
+    values = values.fill_nan(None) if values.dtype.is_float() else values
     nulls = values.null_count()
-    finding = _judge_name(column.name) or _judge_values(values.drop_nulls() if nulls else values, values.len())
+    finding = bad_name or _judge_values(values.drop_nulls() if nulls else values, values.len())
     return replace(finding, column=column.name, null_share=nulls / values.len() if values.len() else 0.0)
 
 
@@ -50,7 +52,8 @@ def _judge_name(name: str) -> Finding | None:
         elif name != name.strip():
             reason = "its name begins or ends with white space; rename it"
         else:
-            reason = "a part of its name between dots is empty, begins or ends with a blank, or holds a quote or backslash; rename it"
+            reason = "a part of its name between dots is empty, begins or ends with a blank, begins with * or ^, "
+            reason += "or holds a quote or backslash; rename it"
             reason += " (a dot inside a JSON key is shown doubled)" if ".." in name else ""
         return Finding(name, "bad_name", reason)
     return None

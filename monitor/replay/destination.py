@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from monitor.errors import ConfigError
 from monitor.settings import Settings
-from monitor.stream.pipeline import Judged
+from monitor.stream.judged import Judged
 from monitor.stream.sink import Delivery, Sink
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from monitor.stream.batches import Segment
-from monitor.stream.pipeline import Judged
+from monitor.stream.judged import Judged
 
 
 class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,8 @@ from monitor.replay.progress import PartitionProgress, counted, next_offsets, ou
 from monitor.settings import Settings
 from monitor.stream.batches import MicroBatch
 from monitor.stream.broker import broker_errors, inspect_cluster
-from monitor.stream.pipeline import Judged, Pipeline
+from monitor.stream.judged import Judged
+from monitor.stream.pipeline import Pipeline
 from monitor.stream.topic_reader import TimeRange
 
 COMMIT_S = 0.5

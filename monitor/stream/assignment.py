@@ -38,12 +38,14 @@ class _Held:
     Attributes:
         epoch: number of this assignment.
         unacknowledged: polled and not yet settled, oldest first.
+        handed_over: next offset behind what is on its way.
         settled: next offset to commit; None when there is nothing new.
         newest_ms: Kafka timestamp of the last record polled.
     """
 
     epoch: int
     unacknowledged: deque[Segment] = field(default_factory=deque)
+    handed_over: int = 0
     settled: int | None = None
     newest_ms: int | None = None
 
@@ -100,6 +102,23 @@ class Assignment:
                 held = self._holding(segment)
                 if held:
                     held.settle(segment.next_offset)
+
+    def hand_over(self, segments: Iterable[Segment]) -> None:
+        """The segments are on their way from here on."""
+        with self._lock:
+            for segment in segments:
+                held = self._holding(segment)
+                if held:
+                    held.handed_over = segment.next_offset
+
+    def is_busy(self, partitions: Iterable[Any]) -> bool:
+        """Whether anything of these partitions is on its way and not yet settled."""
+        with self._lock:
+            return any(
+                held.unacknowledged[0].first_offset < held.handed_over
+                for held in map(self._held.get, partitions)
+                if held and held.unacknowledged
+            )
 
     def still_ours(self, segments: Iterable[Segment]) -> tuple[Segment, ...]:
         """Those whose partitions have been ours ever since they were polled."""

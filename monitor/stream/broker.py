@@ -12,6 +12,7 @@ from monitor.errors import BrokerError, ConfigError
 from monitor.settings import Settings
 from monitor.stream.diagnosis import Way, why_unreachable
 from monitor.stream.tls import tls_context
+from monitor.stream.token_command import token_provider
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,9 @@ def client_options(settings: Settings) -> dict[str, Any]:
     """Options that consumer, producer and admin client share.
 
     Raises:
-        ConfigError: a server without a usable port, a file for TLS that cannot be used, or no C implementation of CRC-32C,
-            without which a record costs ten times as much.
+        ConfigError: a server without a usable port, a file for TLS or a token command that cannot be used, or no C
+            implementation of CRC-32C, without which a record costs ten times as much.
+        BrokerError: the token command gives no token.
     """
     _require_fast_checksums()
     options: dict[str, Any] = {
@@ -45,6 +47,8 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 
 def _login_options(settings: Settings) -> dict[str, Any]:
+    if settings.sasl_mechanism == "OAUTHBEARER":
+        return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": token_provider(settings)}
     if settings.sasl_mechanism is None or settings.sasl_password is None:
         return {}
     return {
@@ -96,7 +100,9 @@ def broker_errors(settings: Settings, doing: str) -> Iterator[None]:
         yield
     except KafkaError as error:
         if _is_about_bootstrap(error):
-            way = Way(settings.security_protocol, tls_context(settings), _login_options(settings))
+            way = Way(
+                settings.security_protocol, tls_context(settings), settings.ssl_certfile, _login_options(settings)
+            )
             reason = why_unreachable(_servers(settings), way)
             waited = f"{doing}: no connection within broker_timeout_s = {settings.broker_timeout_s:g} seconds"
             raise BrokerError(settings.bootstrap_servers, f"{waited}: {reason}") from error
@@ -112,7 +118,7 @@ def describe_kafka_error(error: Exception) -> str:
     if _is_about_bootstrap(error):
         return "no broker answered; check bootstrap_servers, security_protocol and that the broker is up"
     if isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
-        return f"the broker refused the login; check sasl_mechanism, sasl_username and sasl_password ({error})"
+        return f"the broker refused the login; check the settings sasl_… ({error})"
     if isinstance(error, errors.TopicAuthorizationFailedError):
         return f"this user may not use the topic; grant it in the broker's access rules ({error})"
     if isinstance(error, errors.GroupAuthorizationFailedError):
@@ -149,19 +155,21 @@ def inspect_cluster(
         settings: connection and topic settings.
         required: topics that must exist.
         identified: the one whose id is wanted.
-        needed: by topic the right we need on it, "READ" or "WRITE"; not checked where the broker does not tell our rights.
+        needed: by topic the right we need on it, "READ" or "WRITE", beside that to see it; checked where the broker tells
+            our rights.
 
     Raises:
         BrokerError: no broker, no access, or a missing topic.
     """
     from kafka import KafkaAdminClient
 
+    wanted = dict.fromkeys(required, "DESCRIBE") | dict(needed or {})
     with broker_errors(settings, "connecting"):
         admin = KafkaAdminClient(**client_options(settings))
     try:
         with broker_errors(settings, "looking up the topics"):
             found = {topic["name"]: topic for topic in admin.describe_topics(list(required))}
-            _refuse_forbidden(settings, found)
+            _refuse_without_right(settings, found, wanted)
             missing = [
                 name for name in required if found.get(name, {}).get("error_code", _UNKNOWN_TOPIC) == _UNKNOWN_TOPIC
             ]
@@ -173,7 +181,7 @@ def inspect_cluster(
                 raise BrokerError(
                     settings.bootstrap_servers, f"no topic {names}; create it, or start with --create-topics"
                 )
-            _refuse_without_right(settings, found, needed or {})
+            _refuse_without_right(settings, found, wanted)
             return Cluster(id=str(admin.describe_cluster()["cluster_id"] or ""), topic_id=_topic_id(found[identified]))
     finally:
         admin.close()
@@ -185,24 +193,25 @@ def _topic_id(topic: dict[str, Any]) -> str:
     return "" if set(text) <= {"0", "-"} else text
 
 
-def _refuse_forbidden(settings: Settings, found: dict[str, dict[str, Any]]) -> None:
-    forbidden = [name for name, topic in found.items() if topic["error_code"] == _TOPIC_FORBIDDEN]
-    if forbidden:
-        names = ", ".join(repr(name) for name in forbidden)
-        raise BrokerError(settings.bootstrap_servers, f"this user may not see topic {names}; grant Read or Write on it")
-
-
-def _refuse_without_right(settings: Settings, found: dict[str, dict[str, Any]], needed: Mapping[str, str]) -> None:
+def _refuse_without_right(settings: Settings, found: dict[str, dict[str, Any]], wanted: Mapping[str, str]) -> None:
     """Brokers older than 2.3 tell no rights; a topic that we may see comes with one at least where they do."""
-    rights = {name: found[name].get("authorized_operations") or [right] for name, right in needed.items()}
-    refused = [f"{right.title()} on topic {name!r}" for name, right in needed.items() if right not in rights[name]]
-    if refused:
-        raise BrokerError(settings.bootstrap_servers, f"this user lacks the right to {', '.join(refused)}; grant it")
+    lacking = [f"{right.title()} on topic {name!r}" for name, right in wanted.items() if not _has(found[name], right)]
+    if lacking:
+        raise _refused(settings, ", ".join(lacking))
+
+
+def _has(topic: dict[str, Any], right: str) -> bool:
+    """Who has no right at all on a topic is not even told whether it exists."""
+    return topic["error_code"] != _TOPIC_FORBIDDEN and right in (topic.get("authorized_operations") or [right])
+
+
+def _refused(settings: Settings, rights: str) -> BrokerError:
+    return BrokerError(settings.bootstrap_servers, f"this user lacks the right to {rights}; grant it")
 
 
 def _create_topics(admin: Any, settings: Settings, names: list[str]) -> None:
     from kafka.admin import NewTopic
-    from kafka.errors import TopicAlreadyExistsError
+    from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError
 
     for name in names:
         topic = NewTopic(name, settings.new_topic_partitions, settings.new_topic_replication)
@@ -211,3 +220,5 @@ def _create_topics(admin: Any, settings: Settings, names: list[str]) -> None:
             log.info("topic_created", extra={"topic": name, "partitions": settings.new_topic_partitions})
         except TopicAlreadyExistsError:  # another replica was faster
             continue
+        except TopicAuthorizationFailedError as error:
+            raise _refused(settings, f"Create on topic {name!r}") from error

@@ -11,11 +11,17 @@ import ssl
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 STEP_TIMEOUT_S = 2.0
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _OTHER_HOST = {62, 64}
+_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
+# What a login by a mechanism rests on.
+_PASSWORD = "sasl_username and sasl_password"  # noqa: S105 - names of settings
+_MEANS = {"OAUTHBEARER": "sasl_token_command"}
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,13 @@ class Way:
     Attributes:
         security_protocol: Kafka's name for it.
         tls: how to verify a server; None for connections without TLS.
+        certificate: PEM file of our own, if we show one.
         login: the client library's options of SASL; empty without a login.
     """
 
     security_protocol: str
     tls: ssl.SSLContext | None
+    certificate: str | None
     login: Mapping[str, Any]
 
 
@@ -60,14 +68,32 @@ def _refusal(connection: socket.socket, host: str, way: Way) -> str | None:
         with way.tls.wrap_socket(connection, server_hostname=host) as secured:
             return _refused_login(secured, way.login)
     except ssl.SSLCertVerificationError as error:
-        if error.verify_code in _OTHER_HOST:
-            return f"shows a certificate for another host ({error.verify_message}); check bootstrap_servers"
-        return f"shows a certificate that is not trusted ({error.verify_message}); check ssl_cafile"
+        return f"shows a certificate {_distrust(error)}"
     except OSError as error:
         reason = getattr(error, "reason", None) or error.strerror or str(error)
         if "CERTIFICATE" in reason or "HANDSHAKE_FAILURE" in reason:
-            return f"refuses our certificate ({reason}); check ssl_certfile and ssl_keyfile"
+            return f"refuses our certificate ({reason}); {_remedy(way.certificate)}"
         return f"does not speak TLS with us ({reason}); check security_protocol"
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    why = error.verify_message
+    if error.verify_code in _OTHER_HOST:
+        return f"for another host ({why}); check bootstrap_servers"
+    if error.verify_code == _EXPIRED:
+        return f"that is not valid any more ({why}); renew it, or check the clock here"
+    return f"that is not trusted ({why}); check ssl_cafile"
+
+
+def _remedy(certificate: str | None) -> str:
+    """Brokers do not say that a certificate has expired."""
+    from cryptography.x509 import load_pem_x509_certificate
+
+    if certificate is not None:
+        expires = load_pem_x509_certificate(Path(certificate).read_bytes()).not_valid_after_utc
+        if expires < datetime.now(UTC):
+            return f"it expired on {expires:%Y-%m-%d at %H:%M} UTC; renew it"
+    return "check ssl_certfile and ssl_keyfile"
 
 
 def _refused_login(connection: socket.socket, login: Mapping[str, Any]) -> str | None:
@@ -76,6 +102,7 @@ def _refused_login(connection: socket.socket, login: Mapping[str, Any]) -> str |
     Raises:
         ssl.SSLError: TLS 1.3: only at the first read the server says what it thinks of our certificate.
     """
+    from kafka.errors import KafkaError
     from kafka.net.sasl import get_sasl_mechanism
     from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
@@ -91,10 +118,12 @@ def _refused_login(connection: socket.socket, login: Mapping[str, Any]) -> str |
         while not mechanism.is_done():
             answer = _ask(connection, SaslAuthenticateRequest(mechanism.auth_bytes(), version=1))
             if answer.error_code:
-                return f"refused the login ({answer.error_message}); check sasl_username and sasl_password"
+                return f"refused the login ({answer.error_message}); check {_MEANS.get(name, _PASSWORD)}"
             mechanism.receive(answer.auth_bytes)
     except (TimeoutError, EOFError):
         pass
+    except KafkaError as error:  # a token was not to be had a second time
+        return f"accepts connections, but {error}"
     return None
 
 

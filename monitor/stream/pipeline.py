@@ -3,114 +3,67 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from monitor.alerting.alert import Alert, AlertWriter, Flagged, without_payload
-from monitor.errors import InvalidRecord, TooManyInvalidRecords
+from monitor.alerting.alert import Alert, AlertWriter, Flagged, alert_id, without_payload
+from monitor.archive.sample import Sample, Sampler, ScoredRows
+from monitor.drift.psi import SampledRows
+from monitor.drift.watch import DriftWatch
+from monitor.encodings.record_decoder import decoder_for
+from monitor.encodings.transcoding import Patience, impatient
 from monitor.model.bundle import Bundle
 from monitor.model.calibration import decision_threshold, p_value_of, tie_breakers
-from monitor.model.decode import Decoder
+from monitor.model.decode import RecordDecoder
 from monitor.model.detection import Detections, detect, explain, imputed_features
 from monitor.settings import Settings
 from monitor.stream.batches import MicroBatch
 from monitor.stream.broker import Cluster
 from monitor.stream.dead_letters import dead_letter
+from monitor.stream.judged import Beside, Judged
 from monitor.stream.records import Record, Records
 from monitor.stream.sink import Message
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What became of a micro-batch, before anything of it was published.
-
-    Attributes:
-        batch: the records.
-        messages: alerts and dead letters, in the order of the records.
-        scores: float64 (n_scored,).
-        n_flagged: how many alerts there are.
-        invalid: position in the batch and reason of each dead letter, ascending.
-        imputed: replaced values by feature.
-        timestamps_ms: int64 (n_rows,), Kafka's timestamps.
-        stage_seconds: wall time by stage.
-    """
-
-    batch: MicroBatch
-    messages: list[Message]
-    scores: NDArray[np.float64]
-    n_flagged: int
-    invalid: Sequence[tuple[int, InvalidRecord]]
-    imputed: dict[str, int]
-    timestamps_ms: NDArray[np.int64]
-    stage_seconds: dict[str, float]
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """Dead letters by reason."""
-        return Counter(reason.reason for _, reason in self.invalid)
-
-
-class InvalidWindow:
-    """Counts invalid records among the last ones and says when there are too many.
-
-    It trips as soon as the count alone exceeds `max_invalid_ratio` of a full window, so a topic of nothing but invalid
-    records is left after a fraction of the window.
-    """
-
-    def __init__(self, window_rows: int) -> None:
-        self._last = np.zeros(window_rows, dtype=np.bool_)
-
-    def check(
-        self, n_rows: int, invalid: Sequence[tuple[int, InvalidRecord]], *, topic: str, max_invalid_ratio: float
-    ) -> None:
-        """Takes the outcome of a batch, in order.
-
-        Raises:
-            TooManyInvalidRecords: the limit is exceeded at any point of the batch.
-        """
-        outcome = np.zeros(n_rows, dtype=np.bool_)
-        outcome[[row for row, _ in invalid]] = True
-        window = len(self._last)
-        history = np.concatenate([self._last, outcome])
-        self._last = history[-window:]
-        if not invalid:
-            return
-        counts = np.cumsum(history)
-        worst = int((counts[window:] - counts[:-window]).max(initial=0))
-        if worst > max_invalid_ratio * window:
-            raise TooManyInvalidRecords(
-                topic=topic, invalid=worst, window=window, max_invalid_ratio=max_invalid_ratio, example=invalid[-1][1]
-            )
-
-
-@dataclass
 class Pipeline:
-    """Judges micro-batches with one model and one set of decision settings.
+    """Judges micro-batches with one model and one set of decision settings; another model or other settings are another one.
 
     Attributes:
         bundle: the model.
-        settings: decision settings; replaced on SIGHUP.
+        settings: decision settings.
         cluster: identity of what alerts point into.
+        beside: a model whose scores are compared and never published.
+        sampler: says which records are kept for the archive.
+        drift: watches what this model is given and what it says of it.
         now: wall clock with a time zone.
+        patience: what to do when the schema registry cannot be reached, where records need one.
     """
 
     bundle: Bundle
     settings: Settings
     cluster: Cluster
+    beside: Bundle | None = None
+    sampler: Sampler | None = None
+    drift: DriftWatch | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _decoder: Decoder = field(init=False)
-    _window: InvalidWindow = field(init=False)
+    patience: Patience = impatient
 
     def __post_init__(self) -> None:
-        self._decoder = self.bundle.decoder(self.settings.max_record_bytes)
-        self._window = InvalidWindow(self.settings.invalid_window_rows)
+        """Makes the decoder, so that what it lacks is an error at the start."""
+        _ = self._decoder
+
+    @cached_property
+    def _decoder(self) -> RecordDecoder:
+        return decoder_for(self.bundle.decoder(self.settings.max_record_bytes), self.settings, self.patience)
 
     @property
     def threshold(self) -> float:
@@ -132,44 +85,73 @@ class Pipeline:
             records = batch.read()
             decoded = self._decoder.decode(records.values)
         rows = np.asarray(decoded.rows, dtype=np.intp)
-        detections = detect(self.bundle, decoded.frame, self._tie_breakers(records)[rows], stage)
+        detections = detect(self.bundle, decoded.frame, _tie_breakers(self.bundle, records)[rows], stage)
         flagged = np.flatnonzero(detections.score >= self.threshold)
         with stage("explain"):
-            alerts = self._alerts([records[rows[place]] for place in flagged], decoded.frame, detections, flagged)
+            alarming = [replace(records[row], value=decoded.documents[row]) for row in rows[flagged].tolist()]
+            alerts = self._alerts(alarming, decoded.frame, detections, flagged)
             dead = [
                 (row, dead_letter(records[row], reason, settings.dead_letters_topic)) for row, reason in decoded.invalid
             ]
+        with stage("beside"):
+            beside = self._score_beside(records, rows, decoded.frame)
+            sample = self._sample(records, rows, decoded.frame, detections, flagged)
+            inputs = self._inputs(detections, records.offsets[rows])
         in_order = sorted([*zip(rows[flagged].tolist(), alerts, strict=True), *dead], key=lambda entry: entry[0])
         return Judged(
             batch=batch,
+            by=self,
             messages=[message for _, message in in_order],
             scores=detections.score,
+            p_values=detections.p_value,
             n_flagged=len(flagged),
             invalid=decoded.invalid,
             imputed=self._imputed(detections),
             timestamps_ms=records.timestamps_ms,
             stage_seconds=stages,
+            beside=beside,
+            sample=sample,
+            inputs=inputs,
         )
 
-    def admit(self, judged: Judged) -> None:
-        """Takes note of what was invalid, batch after batch.
+    def _inputs(self, detections: Detections, offsets: NDArray[np.int64]) -> SampledRows | None:
+        return self.drift.sample(detections.X, detections.missing, offsets) if self.drift else None
 
-        Raises:
-            TooManyInvalidRecords: more than `max_invalid_ratio` of the last records were invalid.
-        """
-        self._window.check(
-            judged.batch.n_rows,
-            judged.invalid,
-            topic=self.settings.features_topic,
-            max_invalid_ratio=self.settings.max_invalid_ratio,
+    def _score_beside(self, records: Records, rows: NDArray[np.intp], frame: pl.DataFrame) -> Beside | None:
+        """What the other model says of the same rows."""
+        if self.beside is None:
+            return None
+        detections = detect(self.beside, frame, _tie_breakers(self.beside, records)[rows])
+        return Beside(self.beside.version, detections.p_value, int((detections.score >= self.threshold).sum()))
+
+    def _sample(
+        self,
+        records: Records,
+        rows: NDArray[np.intp],
+        frame: pl.DataFrame,
+        detections: Detections,
+        flagged: NDArray[np.intp],
+    ) -> Sample | None:
+        """The rows that the archive may want."""
+        if self.sampler is None:
+            return None
+        partitions, offsets = records.partitions[rows].astype(np.int32), records.offsets[rows]
+        scored = ScoredRows(
+            frame=frame,
+            topic=records.topic,
+            partitions=partitions,
+            offsets=offsets,
+            times=records.timestamps_ms[rows] / 1000,
+            raw_score=detections.raw_score,
+            p_value=detections.p_value,
+            score=detections.score,
+            model=self.bundle.version,
+            alert_ids={
+                row: alert_id(self.cluster, records.topic, int(partitions[row]), int(offsets[row]))
+                for row in flagged.tolist()
+            },
         )
-
-    def _tie_breakers(self, records: Records) -> NDArray[np.float64]:
-        values = np.empty(len(records), dtype=np.float64)
-        for partition in np.unique(records.partitions).tolist():
-            of_it = records.partitions == partition
-            values[of_it] = tie_breakers(self.bundle.sha256, records.topic, partition, records.offsets[of_it])
-        return values
+        return scored.sample(self.sampler.limit)
 
     def _alerts(
         self, records: list[Record], frame: Any, detections: Detections, flagged: NDArray[np.intp]
@@ -198,6 +180,14 @@ class Pipeline:
             return {}
         counts = detections.missing.sum(axis=0).tolist()
         return {name: count for name, count in zip(self.bundle.schema.feature_names, counts, strict=True) if count}
+
+
+def _tie_breakers(bundle: Bundle, records: Records) -> NDArray[np.float64]:
+    values = np.empty(len(records), dtype=np.float64)
+    for partition in np.unique(records.partitions).tolist():
+        of_it = records.partitions == partition
+        values[of_it] = tie_breakers(bundle.sha256, records.topic, partition, records.offsets[of_it])
+    return values
 
 
 def _alert_message(topic: str, record: Record, alert: Alert) -> Message:

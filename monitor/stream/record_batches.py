@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from kafka import codec
 from kafka.consumer.fetcher import Fetcher
-from kafka.errors import CorruptRecordError
+from kafka.errors import CorruptRecordError, UnsupportedCodecError
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.util import decode_varint
 
@@ -27,6 +27,24 @@ _DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
     DefaultRecordBatch.CODEC_LZ4: codec.lz4_decode,
     DefaultRecordBatch.CODEC_ZSTD: codec.zstd_decode,
 }
+
+
+class UnreadableBatchError(CorruptRecordError):  # type: ignore[misc]
+    """A record batch that is damaged, or compressed in a way for which no library is there.
+
+    Attributes:
+        partition: it stands in.
+        offset: of its first record.
+        next_offset: of the first record behind it.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, partition: Any, offset: int, next_offset: int, problem: str) -> None:
+        self.partition = partition
+        self.offset = offset
+        self.next_offset = next_offset
+        self.problem = problem
+        super().__init__(f"record batch at offset {offset} of {partition.topic}/{partition.partition}: {problem}")
 
 
 class StoredBatch:
@@ -122,12 +140,18 @@ class _PartitionBatches(Fetcher.PartitionRecords):  # type: ignore[misc]
     """What was fetched from one partition. The client walks over it as ever, a batch where it would find a record."""
 
     def __init__(self, fetch_offset: int, tp: Any, records: Any, **options: Any) -> None:
-        super().__init__(fetch_offset, tp, _Batches(records, fetch_offset), **options)
+        super().__init__(fetch_offset, tp, _Batches(records, fetch_offset, tp), **options)
         self._rest: RecordBatch | None = None
+        self._next_inline_exception: Exception | None = None  # as the client calls it
 
     def take(self, n: int | None = None) -> _Taken:
-        """At most `n` records; the position is then that of the next one."""
-        self._maybe_raise_next_inline_exception()
+        """At most `n` records; the position is then that of the next one.
+
+        Raises:
+            UnreadableBatchError: that is what comes next. Nothing is left here then: the client would ask again for ever.
+        """
+        if self._next_inline_exception:
+            self._give_up(self._next_inline_exception)
         taken = _Taken()
         batches = self.record_iterator
         try:
@@ -142,9 +166,13 @@ class _PartitionBatches(Fetcher.PartitionRecords):  # type: ignore[misc]
             pass
         except Exception as error:
             if not len(taken):
-                raise
+                self._give_up(error)
             self._next_inline_exception = error  # raised by the next call, as the client does
         return taken
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        self.drain()
+        raise error
 
 
 class _Taken:
@@ -168,22 +196,31 @@ class _Taken:
 class _Batches:
     """The batches of a fetch, each of which gives itself instead of its records."""
 
-    def __init__(self, batches: Any, first_offset: int) -> None:
+    def __init__(self, batches: Any, first_offset: int, partition: Any) -> None:
         self._batches = batches
         self._first_offset = first_offset
+        self._partition = partition
 
     def next_batch(self) -> _BatchOfOne | None:
         """The next one; None at the end."""
         batch = self._batches.next_batch()
-        return None if batch is None else _BatchOfOne(batch, self._first_offset)
+        return None if batch is None else _BatchOfOne(batch, self._first_offset, self._unreadable)
+
+    def _unreadable(self, batch: Any, problem: str) -> UnreadableBatchError:
+        """Where the next batch begins is the better witness: the header of a damaged one may be damaged, too."""
+        following = self._batches._next_slice  # noqa: SLF001
+        behind = batch.next_offset if following is None else int.from_bytes(following[:8], "big")
+        first: int = batch.base_offset
+        return UnreadableBatchError(self._partition, first, max(first + 1, behind), problem)
 
 
 class _BatchOfOne:
     """One batch to the client: what it asks of the header is answered as before, but there is only one record in it."""
 
-    def __init__(self, batch: Any, first_offset: int) -> None:
+    def __init__(self, batch: Any, first_offset: int, unreadable: Callable[[Any, str], UnreadableBatchError]) -> None:
         self._batch = batch
         self._first_offset = first_offset
+        self._unreadable = unreadable
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -191,8 +228,21 @@ class _BatchOfOne:
     def __next__(self) -> Any:
         return next(self._batch)  # the marker in a control batch, which the client reads itself
 
+    def validate_crc(self) -> bool:
+        """True.
+
+        Raises:
+            UnreadableBatchError: the checksum is another one.
+        """
+        if not self._batch.validate_crc():
+            raise self._unreadable(self._batch, "its checksum (CRC) is wrong, so the broker's disk or file is damaged")
+        return True
+
     def __iter__(self) -> Iterator[_BatchAsRecord]:
-        stored = StoredBatch(self._batch) if self._batch.magic >= _FORMAT else _rewritten(self._batch)
+        try:
+            stored = StoredBatch(self._batch) if self._batch.magic >= _FORMAT else _rewritten(self._batch)
+        except (CorruptRecordError, UnsupportedCodecError) as error:
+            raise self._unreadable(self._batch, _remedy(error)) from error
         if len(stored.offsets):
             yield _BatchAsRecord(RecordBatch.of(stored).since(self._first_offset), self._batch.size_in_bytes)
 
@@ -217,6 +267,15 @@ class _BatchAsRecord:
     def validate_crc(self) -> bool:
         """The checksum is that of the batch, and was compared."""
         return True
+
+
+def _remedy(error: Exception) -> str:
+    """The client's words, with what to do where that is known."""
+    return (
+        f"{error.args[0]}; `pip install python-snappy` where it is snappy"
+        if isinstance(error, UnsupportedCodecError)
+        else str(error)
+    )
 
 
 def _places(buffer: bytes, count: int) -> list[int]:

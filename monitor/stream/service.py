@@ -63,12 +63,13 @@ class Service:
         worker: Worker,
         metrics: Metrics,
         health: Health,
-        before_turn: Callable[[], None],
+        between_batches: Callable[[], None],
     ) -> None:
-        """Takes everything from outside; `before_turn` is called between two turns, in the loop's own thread."""
-        self._before_turn = before_turn
+        """Takes everything from outside; `between_batches` is called between any two of them, in the loop's own thread."""
+        self._between_batches = between_batches
         self._settings = settings
         self._source = source
+        source.before_leaving = self._take_acknowledged
         self._worker = worker
         self._metrics = metrics
         self._health = health
@@ -85,6 +86,10 @@ class Service:
             self._stop_asked_at = time.monotonic()
             self._stopping.set()
 
+    def limit_rows(self, most: int) -> None:
+        """Has micro-batches closed at no more than this many records from now on; from the loop's own thread."""
+        self._builder.max_rows = most
+
     def run(self) -> None:
         """Turns until `stop`; then finishes what is in flight, commits, and leaves the group.
 
@@ -96,7 +101,6 @@ class Service:
         log.info("service_started", extra={"topic": self._settings.features_topic, "group": self._settings.group_id})
         try:
             while not self._stopping.is_set() and self._worker.failure is None:
-                self._before_turn()
                 self._turn()
         finally:
             self._shut_down()
@@ -107,8 +111,10 @@ class Service:
         """One turn: records in, acknowledged offsets out."""
         self._health.turned_at = time.monotonic()
         self._poll()
+        self._between_batches()
         while not self._stopping.is_set() and (batch := self._builder.close_if_due()):
             self._hand_over(batch)
+            self._between_batches()
         self._settle()
         self._report()
 
@@ -126,11 +132,8 @@ class Service:
 
     def _hand_over(self, batch: MicroBatch) -> None:
         """Queues a batch; while there is no room the partitions are paused, but polling goes on and the group keeps us."""
-        ours = self._source.still_ours(batch.segments)
-        if not ours:
-            return  # another replica reads them
-        batch, paused = replace(batch, segments=ours), False
-        while not self._worker.offer(batch, OFFER_S):
+        paused = False
+        while (batch := self._still_ours(batch)).segments and not self._worker.offer(batch, OFFER_S):
             if not paused:
                 self._source.pause()
                 paused = True
@@ -141,8 +144,13 @@ class Service:
             self._poll_paused()
             self._settle()
             self._report()
+        self._source.handed_over(batch.segments)
         if paused:
             self._source.resume()
+
+    def _still_ours(self, batch: MicroBatch) -> MicroBatch:
+        """Without what other replicas read by now."""
+        return replace(batch, segments=self._source.still_ours(batch.segments))
 
     def _poll_paused(self) -> None:
         """Keeps the membership alive. A partition assigned meanwhile may deliver; its records join the next batch."""
@@ -183,6 +191,9 @@ class Service:
             metrics.imputed.labels(feature).inc(count)
         for stage, seconds in judged.stage_seconds.items():
             metrics.stage_seconds.labels(stage).inc(seconds)
+        if judged.beside is not None:
+            metrics.beside_records.inc(len(judged.scores))
+            metrics.beside_flagged.inc(judged.beside.n_flagged)
         metrics.stage_seconds.labels("publish").inc(acknowledged.publish_s)
 
     def _report(self) -> None:

@@ -14,7 +14,7 @@ from monitor.settings import Settings
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
 
 if TYPE_CHECKING:
-    from monitor.stream.pipeline import Judged
+    from monitor.stream.judged import Judged
 
 log = logging.getLogger(__name__)
 

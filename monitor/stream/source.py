@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,16 @@ from monitor.settings import Settings
 from monitor.stream.assignment import Assignment, Settled
 from monitor.stream.batches import Segment
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
-from monitor.stream.record_batches import poll_record_batches
+from monitor.stream.positions import Positions
+from monitor.stream.record_batches import UnreadableBatchError, poll_record_batches
 from monitor.stream.rejoin import take_every_join
 from monitor.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-# The longest wait for an offset; short, since the loop does not turn meanwhile and tries again.
-LOOKUP_S = 3.0
+# The longest wait for what is on its way when partitions are given up: the whole group waits for it.
+DRAIN_S = 0.9
+DRAIN_TICK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ class Lag:
 
 
 class Source:
-    """A consumer in a group, with cooperative rebalancing and our own offset policy."""
+    """A consumer in a group, with our own offset policy.
+
+    Attributes:
+        before_leaving: settles what is acknowledged by now; called while partitions are given up, and the loop waits for that.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Connects and subscribes.
@@ -49,11 +55,14 @@ class Source:
         """
         from kafka import KafkaConsumer
         from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+        from kafka.coordinator.assignors.range import RangePartitionAssignor
 
+        assignor = {"cooperative": CooperativeStickyAssignor, "eager": RangePartitionAssignor}
         self._settings = settings
         self._metrics = metrics
         self._commits = settings.delivery == "at_least_once"  # otherwise transactions do
         self._assignment = Assignment()
+        self.before_leaving: Callable[[], None] = lambda: None
         self._joined = False
         self._commit_in_flight: dict[Any, Settled] = {}
         self._commit_failing = False
@@ -65,7 +74,7 @@ class Source:
                 session_timeout_ms=int(settings.session_timeout_s * 1000),
                 heartbeat_interval_ms=max(100, int(min(3.0, settings.session_timeout_s / 4) * 1000)),
                 max_poll_interval_ms=int(settings.max_poll_interval_s * 1000),
-                partition_assignment_strategy=[CooperativeStickyAssignor],
+                partition_assignment_strategy=[assignor[settings.rebalance_protocol]],
                 auto_offset_reset="none",
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
@@ -77,6 +86,7 @@ class Source:
                 metadata_max_age_ms=30_000,
                 metrics_enabled=False,
             )
+            self._positions = Positions(self._consumer, settings, metrics)
             poll_record_batches(self._consumer)
             take_every_join(self._consumer)
             self._consumer.subscribe([settings.features_topic], listener=_listener(self))
@@ -90,24 +100,33 @@ class Source:
         """Records that have arrived, at most `max_rows`; an empty list after `timeout_s`.
 
         Raises:
-            BrokerError: offsets are gone and `on_offset_lost` is `fail`, or the broker refuses us for good.
+            BrokerError: offsets are gone and `on_offset_lost` is `fail`, a record batch cannot be read and
+                `on_unreadable_batch` is `fail`, the broker cannot read its own log, the topic is another one, or the broker
+                refuses us for good.
             kafka.errors.KafkaError: anything that may pass.
         """
         from kafka.errors import (
             AuthorizationError,
+            CorruptRecordError,
             FencedInstanceIdError,
             NoOffsetForPartitionError,
             OffsetOutOfRangeError,
         )
 
+        self._refuse_another_topic()
         try:
             polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max(1, max_rows))
         except NoOffsetForPartitionError as error:
-            self._begin(error.args[0])
+            self._positions.begin(error.args[0])
             return []
         except OffsetOutOfRangeError as error:
-            self._recover(error.args[0])
+            self._positions.recover(error.args[0])
             return []
+        except UnreadableBatchError as error:
+            self._positions.pass_over(error)
+            return []
+        except CorruptRecordError as error:
+            raise self._positions.damaged(error) from error
         except FencedInstanceIdError as error:
             raise BrokerError(
                 self._settings.bootstrap_servers,
@@ -119,34 +138,14 @@ class Source:
             raise BrokerError(self._settings.bootstrap_servers, f"reading: {describe_kafka_error(error)}") from error
         return [self._assignment.polled(partition, batches) for partition, batches in polled.items()]
 
-    def _begin(self, partitions: Iterable[Any]) -> None:
-        """First start of a group: `start_from` decides."""
-        find = (
-            self._consumer.beginning_offsets if self._settings.start_from == "earliest" else self._consumer.end_offsets
-        )
-        for partition, offset in find(list(partitions), timeout_ms=int(LOOKUP_S * 1000)).items():
-            self._consumer.seek(partition, offset)
-            log.info(
-                "partition_begun",
-                extra={"partition": partition.partition, "offset": offset, "start_from": self._settings.start_from},
-            )
-
-    def _recover(self, lost: Mapping[Any, int]) -> None:
-        """The broker has deleted what we were to read: `on_offset_lost` decides; the gap is counted."""
-        policy = self._settings.on_offset_lost
-        for partition, position in lost.items():
-            if policy == "fail":
-                raise BrokerError(
-                    self._settings.bootstrap_servers,
-                    f"offset {position} of {partition.topic}/{partition.partition} no longer exists and on_offset_lost is 'fail'",
-                )
-            find = self._consumer.beginning_offsets if policy == "earliest" else self._consumer.end_offsets
-            offset = find([partition], timeout_ms=int(LOOKUP_S * 1000))[partition]
-            self._consumer.seek(partition, offset)
-            self._metrics.skipped.inc(max(0, offset - position))
-            log.warning(
-                "offsets_lost",
-                extra={"partition": partition.partition, "wanted": position, "continues_at": offset, "policy": policy},
+    def _refuse_another_topic(self) -> None:
+        """The broker has forgotten the group's offsets with the old topic, so a new start begins as a new group does."""
+        if self._positions.is_another_topic():
+            self._give_up(list(self._consumer.assignment()))
+            raise BrokerError(
+                self._settings.bootstrap_servers,
+                f"topic {self._settings.features_topic!r} was deleted and created anew; "
+                "start again to read the new one as start_from says",
             )
 
     def pause(self) -> None:
@@ -170,6 +169,18 @@ class Source:
     def still_ours(self, segments: Iterable[Segment]) -> tuple[Segment, ...]:
         """Those whose partitions have been ours ever since they were polled; called by any thread."""
         return self._assignment.still_ours(segments)
+
+    def handed_over(self, segments: Iterable[Segment]) -> None:
+        """Notes that the segments are on their way: their partitions are not given up before they are settled."""
+        self._assignment.hand_over(segments)
+
+    async def _drain(self, partitions: Iterable[Any]) -> None:
+        """Waits a little for what is on its way, so that nobody has to do it again. Runs on the client's I/O thread."""
+        deadline = time.monotonic() + DRAIN_S
+        self.before_leaving()
+        while self._assignment.is_busy(partitions) and time.monotonic() < deadline:
+            await self._consumer._manager._net.sleep(DRAIN_TICK_S)  # noqa: SLF001 - the one way to wait in that thread
+            self.before_leaving()
 
     def membership(self) -> Any:
         """Who we are in the group at this moment, for the broker to compare; called by any thread."""
@@ -259,6 +270,10 @@ class Source:
         """Ends the epochs of some partitions; returns what of them is settled."""
         for partition in partitions:
             self._metrics.forget_partition(partition.partition)
+        # Of a partition that comes back at once, as all may when rebalancing is eager, the client would keep the position, and
+        # what was polled and not delivered would be left out.
+        subscription = self._consumer._subscription  # noqa: SLF001
+        subscription.assign_from_subscribed(sorted(subscription.assigned_partitions() - set(partitions)))
         return self._assignment.remove(partitions)
 
 
@@ -278,6 +293,7 @@ def _listener(source: Source) -> Any:
             source._on_assigned(assigned)  # noqa: SLF001
 
         async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+            await source._drain(revoked)  # noqa: SLF001
             settled = source._give_up(list(revoked))  # noqa: SLF001
             log.info("partitions_revoked", extra={"partitions": sorted(partition.partition for partition in revoked)})
             if settled:

@@ -24,7 +24,7 @@ from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import CommitFailedError, InvalidProducerEpochError, KafkaError, ProducerFencedError
 
 from monitor.errors import BrokerError
-from monitor.stream.batches import MicroBatch, Segment
+from monitor.stream.batches import Segment
 from monitor.stream.broker import describe_kafka_error
 from monitor.stream.sink import (
     FIRST_BACKOFF_S,
@@ -37,7 +37,7 @@ from monitor.stream.sink import (
 from monitor.stream.transactional_sink import TransactionalSink, Wait
 
 if TYPE_CHECKING:
-    from monitor.stream.pipeline import Judged
+    from monitor.stream.judged import Judged
 
 log = logging.getLogger(__name__)
 
@@ -54,21 +54,13 @@ class Group(Protocol):
         """Those whose partitions have been ours ever since they were polled."""
 
 
-class Judge(Protocol):
-    """Judges again what is left of a micro-batch; the result of a record is the same."""
-
-    def judge(self, batch: MicroBatch) -> Judged:
-        """Decodes, scores and decides."""
-
-
 class Transaction:
     """A micro-batch, or a few, on the way, exactly once."""
 
-    def __init__(self, sink: TransactionalSink, group: Group, judge: Judge, judged: Judged) -> None:
+    def __init__(self, sink: TransactionalSink, group: Group, judged: Judged) -> None:
         """Opens a transaction and sends the messages; `complete` adds the offsets and commits."""
         self._sink = sink
         self._group = group
-        self._judge = judge
         self._judged = [judged]
         self._messages = list(judged.messages)
         self._pending: list[tuple[Message, Any]] = []
@@ -150,9 +142,11 @@ class Transaction:
         if not lost:
             return
         log.info("records_given_up", extra={"rows": lost})
-        batches = [judged.batch for judged in self._judged]
-        left = [replace(batch, segments=self._group.still_ours(batch.segments)) for batch in batches]
-        self._judged = [self._judge.judge(batch) for batch in left if batch.segments]
+        left = [
+            (judged.by, replace(judged.batch, segments=self._group.still_ours(judged.batch.segments)))
+            for judged in self._judged
+        ]
+        self._judged = [judge.judge(batch) for judge, batch in left if batch.segments]
         self._messages = [message for judged in self._judged for message in judged.messages]
 
     def _send_pending(self) -> None:

@@ -16,18 +16,8 @@ from typing import Protocol
 
 from monitor.errors import GanwatchError
 from monitor.stream.batches import MicroBatch
-from monitor.stream.pipeline import Judged
+from monitor.stream.judged import Judge, Judged
 from monitor.stream.sink import DeliveryAbortedError
-
-
-class Judge(Protocol):
-    """Turns micro-batches into messages."""
-
-    def judge(self, batch: MicroBatch) -> Judged:
-        """Decodes, scores and decides; called by several threads."""
-
-    def admit(self, judged: Judged) -> None:
-        """Called batch after batch before anything of it is sent; raises when the daemon had better stop."""
 
 
 class OnTheWay(Protocol):
@@ -62,7 +52,8 @@ class Worker:
     """Judges and delivers.
 
     Attributes:
-        judge: the pipeline in service.
+        judge: the pipeline in service; another one judges what is offered from then on.
+        admit: told each judged batch in order, before anything of it is sent; raises when the daemon had better stop.
         executor: runs it; its threads are how many batches are judged at a time.
         send: starts the delivery of a micro-batch; the promise of `delivery` is made there.
         max_batches: how many may be in here before the first of them is sent: being judged, or waiting for that or their turn.
@@ -72,6 +63,7 @@ class Worker:
     """
 
     judge: Judge
+    admit: Callable[[Judged], None]
     executor: Executor
     send: Callable[[Judged], OnTheWay]
     max_batches: int
@@ -130,7 +122,7 @@ class Worker:
         try:
             judged = judgement.result()
             self._room.release()
-            self.judge.admit(judged)
+            self.admit(judged)
         except GanwatchError:
             self._complete()  # what was sent before is acknowledged and committed all the same
             raise

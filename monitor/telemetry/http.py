@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,6 +19,7 @@ from monitor.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+# For a request and its answer together, however slowly they trickle.
 REQUEST_TIMEOUT_S = 10.0
 
 # Answers a probe: None when all is well, else what is wrong.
@@ -23,8 +27,29 @@ Probe = Callable[[], str | None]
 
 
 class _Server(ThreadingHTTPServer):
+    """Ends connections that last too long; the time-out of a socket only limits the pause between two bytes."""
+
     daemon_threads = True
     request_queue_size = 64  # the default of 5 makes a scrape wait seconds behind a few connections opened at once
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._opened_at: dict[socket.socket, float] = {}
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._opened_at[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._opened_at.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called by the accepting thread between two connections, and every half second."""
+        for request, opened_at in list(self._opened_at.items()):
+            if time.monotonic() - opened_at > REQUEST_TIMEOUT_S:
+                with suppress(OSError):  # it has just ended by itself
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         """A client that hangs up is its own affair; the base class would print a traceback past our logs."""

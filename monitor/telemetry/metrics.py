@@ -14,7 +14,8 @@ from prometheus_client.utils import floatToGoString
 
 from monitor.errors import InvalidRecord
 
-STAGES = ("poll", "decode", "transform", "score", "explain", "publish", "commit")
+STAGES = ("poll", "decode", "transform", "score", "explain", "beside", "publish", "commit")
+SWAP_OUTCOMES = ("done", "refused", "rolled_back")
 WAITING_REASONS = ("broker", "alerts", "dead_letters")
 SCORE_BUCKETS = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.999)
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -105,6 +106,27 @@ class Metrics:
         self.threshold = gauge("threshold", "Least score that is flagged")
         self.model = Info("ganwatch_model", "The model in service", registry=registry)
         self.model_created = gauge("model_created_timestamp_seconds", "When the model in service was trained")
+        self.swaps = counter(
+            "model_swaps", "Changes of the model in service, and promotions that were refused", ("outcome",)
+        )
+        for outcome in SWAP_OUTCOMES:
+            self.swaps.labels(outcome)
+        self.beside_records = counter("beside_records", "Records that a second model was asked about, too")
+        self.beside_flagged = counter("beside_flagged", "Those of them that the second model would have flagged")
+        self.drifts = counter("drifts", "Changes of the records that were found", ("kind",))
+        for kind in ("abrupt", "gradual"):
+            self.drifts.labels(kind)
+        self.score_drift = gauge("score_drift", "How near the scores are to an alarm of drift; 1 is one")
+        self.input_drift = gauge(
+            "input_drift", "Population stability index against training, without what chance explains", ("feature",)
+        )
+        self.flag_rate_ratio = gauge(
+            "flag_rate_ratio", "Share of flagged among the last records, in units of the target"
+        )
+        self.registry_up = gauge("registry_up", "1 while the registry of models answers")
+        self.archived = counter("archived_rows", "Sampled rows of closed archive strata", ("outcome",))
+        for outcome in ("stored", "failed"):
+            self.archived.labels(outcome)
         self.reloads = counter("settings_reloads", "Settings read again on SIGHUP", ("outcome",))
         for outcome in ("done", "refused"):
             self.reloads.labels(outcome)

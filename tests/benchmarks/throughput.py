@@ -4,7 +4,7 @@ All on the same records of one topic, one in a hundred of them flagged, with the
 taking turns, medians compared. Quix Streams and Bytewax get our decoder, transform and LiteRT scorer in their own batching
 forms and write alerts without explanations; they run in the environment that RIVALS_PYTHON names. The hand-written loop is
 what one would start with: `poll(max_records=500)`, `json.loads`, three `keras.predict` calls a poll, a send an alert, a
-commit a poll; its networks have the same shape and random weights.
+commit a poll; its networks have the same shape and random weights. The same records packed as float32 lie in a topic of their own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from monitor.champion import load_champion
+from monitor.model.schema import Schema
 from monitor.settings import Settings
+from tests.benchmarks.encodings import pack, packed_schema
 from tests.benchmarks.goals import Goals, report
-from tests.benchmarks.kdd99_stream import World, backlog_rate, bare_poll, create, draw, prepare, say
+from tests.benchmarks.kdd99_stream import World, backlog_rate, bare_poll, create, draw, prepare, say, write_schema
 from tests.benchmarks.live_alerts import LiveAlerts
 from tests.conftest import Kafka
 from tests.daemon import Daemon, done_records
@@ -40,6 +42,7 @@ GOALS: Goals = {
     "ratio_hand_written": lambda value: value >= 20,
     "ratio_quix": lambda value: value >= 3,
     "ratio_bytewax": lambda value: value >= 2,
+    "ratio_float32_to_json_poll": lambda value: value >= 1.0,
     "ratio_two_replicas": lambda value: value >= 1.5,
     "p99_half_rate_s": lambda value: value <= 0.25,
     "p99_idle_s": lambda value: value <= 0.1,
@@ -67,7 +70,7 @@ class Measured:
     def add(self, contender: str, rate: float) -> None:
         """Notes and prints one run."""
         self.rates.setdefault(contender, []).append(rate)
-        say(f"{contender:14s} {rate:10,.0f} records/s")
+        say(f"{contender:17s} {rate:10,.0f} records/s")
 
     def median(self, contender: str) -> float:
         """Records per second."""
@@ -100,6 +103,8 @@ def run(world: World, repetitions: int, broker_pid: int) -> dict[str, float]:
     contenders: Mapping[str, Callable[[], float]] = {
         "bare poll": lambda: bare_poll(world.kafka, "one", RECORDS),
         "ganwatch": lambda: daemon_rate(world, measured),
+        "bare poll float32": lambda: bare_poll(world.kafka, "packed", RECORDS),
+        "ganwatch float32": lambda: daemon_rate(world, measured, "packed", schema_path="packed.toml"),
         "quix streams": lambda: rival_rate(world, "quix_streams", RECORDS, str(bundle.path)),
         "bytewax": lambda: rival_rate(world, "bytewax_flow", RECORDS, str(bundle.path)),
         "hand-written": lambda: rival_rate(world, "hand_written", SLOW_RECORDS, str(bundle.path)),
@@ -109,12 +114,14 @@ def run(world: World, repetitions: int, broker_pid: int) -> dict[str, float]:
         for contender, rate in contenders.items():
             measured.add(contender, rate())
     print_table(measured)
-    ours = measured.median("ganwatch")
+    ours, packed = measured.median("ganwatch"), measured.median("ganwatch float32")
     return {
         "ratio_bare_poll": round(ours / measured.median("bare poll"), 3),
         "ratio_hand_written": round(ours / measured.median("hand-written"), 1),
         "ratio_quix": round(ours / measured.median("quix streams"), 2),
         "ratio_bytewax": round(ours / measured.median("bytewax"), 2),
+        "ratio_float32_to_json_poll": round(packed / measured.median("bare poll"), 2),
+        "ratio_float32_to_its_poll": round(packed / measured.median("bare poll float32"), 2),
         "ratio_two_replicas": round(two_replicas(world, broker_pid), 2),
         "p99_half_rate_s": round(latency(world, ours / 2), 4),
         "p99_idle_s": round(latency(world, IDLE_RATE), 4),
@@ -128,15 +135,28 @@ def run(world: World, repetitions: int, broker_pid: int) -> dict[str, float]:
 
 
 def publish(world: World) -> None:
-    """One topic for all contenders, one of two partitions for the replicas, one for the latency."""
-    for topic, partitions in (("one", 1), ("two", 2), ("live", 1)):
+    """One topic for all contenders, one of packed records, one of two partitions for the replicas, one for the latency."""
+    for topic, partitions in (("one", 1), ("packed", 1), ("two", 2), ("live", 1)):
         create(world.kafka, topic, partitions)
         create(world.kafka, f"{topic}-alerts")
     create(world.kafka, "dead-letters")
     records = draw(world, RECORDS, 0.0)  # normal ones: one in a hundred of them is flagged
-    say(f"publishing {2 * RECORDS} records")
-    for topic, partition, part in (("one", 0, records), ("two", 0, records[::2]), ("two", 1, records[1::2])):
+    say(f"publishing {3 * RECORDS} records")
+    packed = pack_topic(world, records)
+    for topic, partition, part in (
+        ("one", 0, records), ("packed", 0, packed), ("two", 0, records[::2]), ("two", 1, records[1::2]),
+    ):  # fmt: skip
         LiveAlerts(world.kafka.bootstrap, f"{topic}-alerts").publish(part, topic, None, partition)
+
+
+def pack_topic(world: World, records: list[bytes]) -> list[bytes]:
+    """The records as packed float32; packed.toml says so to the daemon."""
+    schema = packed_schema(records, Schema.load(world.folder / "features.toml"))
+    write_schema(schema, world.folder / "packed.toml")
+    codes = "\n".join(f"{name} = {json.dumps(values)}" for name, values in schema.encoding.codes.items())
+    with (world.folder / "packed.toml").open("a") as file:
+        file.write(f'[encoding]\nformat = "float32"\n[encoding.codes]\n{codes}\n')
+    return pack(records, schema)
 
 
 def settings_of(world: World, topic: str, **more: object) -> dict[str, object]:
@@ -151,9 +171,9 @@ def settings_of(world: World, topic: str, **more: object) -> dict[str, object]:
     } | more
 
 
-def daemon_rate(world: World, measured: Measured) -> float:
+def daemon_rate(world: World, measured: Measured, topic: str = "one", **settings: object) -> float:
     """One life of the daemon on the backlog."""
-    with Daemon(world.folder, settings_of(world, "one")) as daemon:
+    with Daemon(world.folder, settings_of(world, topic, **settings)) as daemon:
         measured.ready_s.append(daemon.wait_until_ready())
         rate = backlog_rate(daemon, RECORDS)
         time.sleep(1.0)

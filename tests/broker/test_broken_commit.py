@@ -94,7 +94,7 @@ def deliver_one_batch(stream: Stream, bundle: Bundle, records: list[bytes], befo
     judged = pipeline.judge(MicroBatch(tuple(segments), time.monotonic()))
     started = time.monotonic()
     with ThreadPoolExecutor(1) as worker:
-        transaction = Transaction(sink, source, pipeline, judged)
+        transaction = Transaction(sink, source, judged)
         delivery = worker.submit(transaction.complete, threading.Event(), lambda *_: None)
         while not delivery.done():
             source.poll(0.1, 1)  # the group keeps its member

@@ -1,34 +1,28 @@
-"""TLS, client certificates, SASL and access rights, all through settings, on a real Kafka that enforces them."""
+"""TLS, client certificates and logins with a password, all through settings, on a real Kafka that asks for them."""
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.broker.conftest import Stream
+from tests.broker.guarded import refusal, stream_on
 from tests.certificates import Authority
-from tests.conftest import Kafka
-from tests.daemon import Daemon
 from tests.kafka_broker import KafkaBroker
 from tests.machines import as_json, readings
+from tests.planted import found_in, plant
 from tests.topics import publish, read_alerts
 
 pytestmark = pytest.mark.broker
 
 PASSWORD = "planted-sasl-secret-7Qx"  # noqa: S105 - of the test's own broker
 KEY_PASSWORD = "planted-key-secret-3Zp"  # noqa: S105 - of the test's own key
-TIMEOUT_S = 1.5
-# What may come on top of broker_timeout_s: starting Python, loading the model, finding out why nobody answers.
-SLACK_S = 8
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-_PLAIN = (
-    f'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="{PASSWORD}" user_guest="{PASSWORD}";'
-)
+_PLAIN = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="{PASSWORD}";'
 
 
 @dataclass(frozen=True)
@@ -53,9 +47,9 @@ class Secured:
         certificate, key = self.client_files
         return self.tls("MUTUAL") | {"ssl_certfile": certificate, "ssl_keyfile": key, "ssl_password": password}
 
-    def sasl(self, mechanism: str, user: str = "alice", password: str = PASSWORD) -> dict[str, object]:
+    def sasl(self, mechanism: str, password: str = PASSWORD) -> dict[str, object]:
         """Settings for SASL over TLS."""
-        login = {"sasl_mechanism": mechanism, "sasl_username": user, "sasl_password": password}
+        login = {"sasl_mechanism": mechanism, "sasl_username": "alice", "sasl_password": password}
         return self.tls("LOGIN") | {"security_protocol": "SASL_SSL"} | login
 
     def sasl_without_tls(self) -> dict[str, object]:
@@ -66,13 +60,15 @@ class Secured:
 
 
 def _properties(authority: Authority) -> dict[str, str]:
-    """Listeners with TLS, TLS both ways, and logins; whatever no rule mentions is allowed."""
+    """Listeners with TLS, with a certificate that expired yesterday, TLS both ways, and logins."""
     store = str(authority.server("127.0.0.1"))
+    expired = str(authority.server("127.0.0.1", valid_days=-1))
     return {
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": store,
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(authority.cafile),
+        "listener.name.expired.ssl.keystore.location": expired,
         "listener.name.mutual.ssl.client.auth": "required",
         "listener.name.login.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
         "listener.name.login.plain.sasl.jaas.config": _PLAIN,
@@ -80,9 +76,6 @@ def _properties(authority: Authority) -> dict[str, str]:
         "listener.name.login.scram-sha-512.sasl.jaas.config": _SCRAM,
         "listener.name.clear.sasl.enabled.mechanisms": "SCRAM-SHA-256",
         "listener.name.clear.scram-sha-256.sasl.jaas.config": _SCRAM,
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-        "allow.everyone.if.no.acl.found": "true",
     }
 
 
@@ -94,7 +87,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
     folder = tmp_path_factory.mktemp("secured")
     authority, stranger = Authority(folder / "authority"), Authority(folder / "stranger")
-    listeners = {"TLS": "SSL", "MUTUAL": "SSL", "LOGIN": "SASL_SSL", "CLEAR": "SASL_PLAINTEXT"}
+    listeners = {"TLS": "SSL", "EXPIRED": "SSL", "MUTUAL": "SSL", "LOGIN": "SASL_SSL", "CLEAR": "SASL_PLAINTEXT"}
     with KafkaBroker(folder / "kafka", _properties(authority), listeners) as broker:
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
@@ -107,19 +100,12 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 @pytest.fixture
 def stream(secured: Secured, machines_folder: Path) -> Stream:
     """A stream on the secured broker."""
-    kafka = Kafka(secured.broker.bootstrap)
-    features, alerts, dead_letters = (kafka.new_topic(stem) for stem in ("features", "alerts", "dead-letters"))
-    return Stream(kafka, machines_folder, features, alerts, dead_letters, f"group-{uuid.uuid4().hex[:8]}")
+    return stream_on(secured.broker, machines_folder)
 
 
-def refusal(daemon: Daemon) -> tuple[int, str]:
-    """Exit code and last line of a daemon that must not start; within its time and without a traceback or a secret."""
-    daemon.settings["broker_timeout_s"] = TIMEOUT_S
-    code = daemon.start().wait(TIMEOUT_S + SLACK_S)
-    assert time.monotonic() - daemon.started_at < TIMEOUT_S + SLACK_S
-    assert "Traceback" not in daemon.output()
-    assert_no_secret(daemon.output())
-    return code, daemon.output().strip().splitlines()[-1]
+def refused(stream: Stream, settings: Mapping[str, object]) -> tuple[int, str]:
+    """Exit code and last line of a daemon with these settings, which must not start."""
+    return refusal(stream.daemon(**settings), secrets=[PASSWORD, KEY_PASSWORD])
 
 
 def assert_no_secret(text: str) -> None:
@@ -143,20 +129,23 @@ def test_records_come_in_and_alerts_go_out_over_a_secured_connection(
     secured: Secured, stream: Stream, name: str
 ) -> None:
     publish(stream.kafka.bootstrap, stream.features, as_json(readings(200, seed=20, anomalies=20)))
-    with stream.daemon(**connection(secured, name), log_level="debug") as daemon:
+    daemon, planted = stream.daemon(**connection(secured, name), log_level="debug"), plant(stream.folder)
+    daemon.environ |= planted
+    with daemon:
         daemon.wait_until_done(200)
         scrape = daemon.get("/metrics")[1]
         assert daemon.stop()[0] == 0
     assert len(read_alerts(stream.kafka.bootstrap, stream.alerts)) >= 15
     assert "partitions_assigned" in daemon.output()
-    assert_no_secret(daemon.output())
-    assert_no_secret(scrape)
+    for shown in (daemon.output(), scrape):
+        assert_no_secret(shown)
+        assert found_in(shown, planted) == []
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
 def test_a_wrong_password_is_one_clear_line(secured: Secured, stream: Stream, mechanism: str) -> None:
     settings = secured.sasl(mechanism, password=f"{PASSWORD}-wrong")
-    code, line = refusal(stream.daemon(**settings))
+    code, line = refused(stream, settings)
     assert code == 5
     assert line.startswith(f"ganwatch: Kafka at {settings['bootstrap_servers']}: connecting: no connection")
     assert "refused the login" in line
@@ -165,13 +154,13 @@ def test_a_wrong_password_is_one_clear_line(secured: Secured, stream: Stream, me
 
 def test_a_login_mechanism_that_the_broker_does_not_offer_is_one_clear_line(secured: Secured, stream: Stream) -> None:
     settings = secured.sasl_without_tls() | {"sasl_mechanism": "SCRAM-SHA-512"}
-    code, line = refusal(stream.daemon(**settings))
+    code, line = refused(stream, settings)
     assert code == 5
     assert "offers no sasl_mechanism SCRAM-SHA-512, only SCRAM-SHA-256" in line
 
 
 def test_an_untrusted_certificate_is_one_clear_line(secured: Secured, stream: Stream) -> None:
-    code, line = refusal(stream.daemon(**secured.tls() | {"ssl_cafile": secured.stranger.cafile}))
+    code, line = refused(stream, secured.tls() | {"ssl_cafile": secured.stranger.cafile})
     assert code == 5
     assert secured.broker.address("TLS") in line
     assert "certificate that is not trusted" in line
@@ -179,7 +168,7 @@ def test_an_untrusted_certificate_is_one_clear_line(secured: Secured, stream: St
 
 
 def test_a_certificate_for_another_host_is_one_clear_line(secured: Secured, stream: Stream) -> None:
-    code, line = refusal(stream.daemon(**secured.tls(host="localhost")))
+    code, line = refused(stream, secured.tls(host="localhost"))
     assert code == 5
     assert "shows a certificate for another host" in line
     assert "'localhost'" in line
@@ -191,85 +180,53 @@ def test_the_host_name_may_be_left_unchecked(secured: Secured, stream: Stream) -
 
 
 def test_a_missing_client_certificate_is_one_clear_line(secured: Secured, stream: Stream) -> None:
-    code, line = refusal(stream.daemon(**secured.tls("MUTUAL")))
+    code, line = refused(stream, secured.tls("MUTUAL"))
     assert code == 5
     assert "refuses our certificate" in line
     assert "ssl_certfile" in line
 
 
+def test_a_certificate_that_has_expired_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    code, line = refused(stream, secured.tls("EXPIRED"))
+    assert code == 5
+    assert line.endswith(
+        f"{secured.broker.address('EXPIRED')} shows a certificate that is not valid any more (certificate has expired); "
+        "renew it, or check the clock here"
+    )
+
+
+def test_a_client_certificate_that_has_expired_is_one_clear_line(secured: Secured, stream: Stream) -> None:
+    certificate, key = secured.authority.client("late", KEY_PASSWORD, valid_days=-1)
+    code, line = refused(stream, secured.mutual() | {"ssl_certfile": certificate, "ssl_keyfile": key})
+    assert code == 5
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    assert "refuses our certificate" in line
+    assert f"; it expired on {yesterday:%Y-%m-%d} at " in line
+
+
 def test_the_wrong_protocol_is_one_clear_line(secured: Secured, stream: Stream) -> None:
     address = secured.broker.address("TLS")
-    code, line = refusal(stream.daemon(bootstrap_servers=address))
+    code, line = refused(stream, {"bootstrap_servers": address})
     assert code == 5
     assert address in line
     assert "check security_protocol" in line
 
 
 def test_a_key_that_cannot_be_opened_is_a_configuration_error(secured: Secured, stream: Stream) -> None:
-    code, line = refusal(stream.daemon(**secured.mutual(password="other")))  # noqa: S106 - the wrong one, on purpose
+    code, line = refused(stream, secured.mutual(password="other"))  # noqa: S106 - the wrong one, on purpose
     assert code == 2
     assert line.startswith("ganwatch: ssl_certfile, ssl_keyfile, ssl_password: cannot use ")
     assert str(secured.client_files[1]) in line
 
 
 def test_a_missing_certificate_file_is_a_configuration_error(secured: Secured, stream: Stream) -> None:
-    code, line = refusal(stream.daemon(**secured.tls() | {"ssl_cafile": "absent.pem"}))
+    code, line = refused(stream, secured.tls() | {"ssl_cafile": "absent.pem"})
     assert code == 2
     assert line == "ganwatch: ssl_cafile: cannot use absent.pem: No such file or directory"
 
 
 def test_an_incomplete_login_names_what_is_absent(secured: Secured, stream: Stream) -> None:
     settings = {name: value for name, value in secured.sasl("PLAIN").items() if name != "sasl_username"}
-    code, line = refusal(stream.daemon(**settings))
+    code, line = refused(stream, settings)
     assert code == 2
     assert line == "ganwatch: settings: security_protocol SASL_SSL needs sasl_username"
-
-
-def _allow(bootstrap: str, topic: str, user: str, *operations: str) -> None:
-    """Grants some operations on a topic to one user, and thereby nothing else to anyone."""
-    from kafka import KafkaAdminClient
-    from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
-
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    pattern = ResourcePattern(ResourceType.TOPIC, topic)
-    rules = [
-        ACL(f"User:{user}", "*", ACLOperation[operation], ACLPermissionType.ALLOW, pattern) for operation in operations
-    ]
-    admin.create_acls(rules)
-    admin.close()
-
-
-@pytest.mark.parametrize(
-    ("role", "operation", "right"),
-    [("features", "WRITE", "Read"), ("alerts", "READ", "Write"), ("dead_letters", "READ", "Write")],
-)
-def test_a_topic_without_the_right_to_use_it_is_one_clear_line(
-    secured: Secured, stream: Stream, role: str, operation: str, right: str
-) -> None:
-    topic = getattr(stream, role)
-    _allow(stream.kafka.bootstrap, topic, "guest", operation)
-    code, line = refusal(stream.daemon(**secured.sasl("PLAIN", user="guest")))
-    assert code == 5
-    assert f"lacks the right to {right} on topic {topic!r}" in line
-
-
-def test_a_topic_that_may_not_even_be_seen_is_one_clear_line(secured: Secured, stream: Stream) -> None:
-    _allow(stream.kafka.bootstrap, stream.features, "alice", "READ")
-    code, line = refusal(stream.daemon(**secured.sasl("PLAIN", user="guest")))
-    assert code == 5
-    assert repr(stream.features) in line
-    assert "grant Read or Write" in line
-
-
-def test_a_group_without_the_right_to_use_it_is_one_clear_line(secured: Secured, stream: Stream) -> None:
-    from kafka import KafkaAdminClient
-    from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
-
-    admin = KafkaAdminClient(bootstrap_servers=stream.kafka.bootstrap)
-    group = ResourcePattern(ResourceType.GROUP, stream.group)
-    admin.create_acls([ACL("User:alice", "*", ACLOperation.READ, ACLPermissionType.ALLOW, group)])
-    admin.close()
-    code, line = refusal(stream.daemon(**secured.sasl("PLAIN", user="guest")))
-    assert code == 5
-    assert "may not use the consumer group" in line
-    assert stream.group in line

@@ -48,6 +48,27 @@ def test_an_image_runs_ganwatch_without_root(file: Path) -> None:
 
 
 @each_image
+def test_nothing_in_an_image_becomes_root_again_or_lends_its_rights(file: Path) -> None:
+    final = instructions(file)[[name for name, _ in instructions(file)].index("FROM", 1) :]
+    assert [argument for name, argument in final if name == "USER"] == ["10001:10001"]
+    after = [name for name, _ in final][[name for name, _ in final].index("USER") :]
+    assert (
+        set(after) & {"RUN", "COPY", "ADD"} == set()
+    )  # whatever is installed is root's and cannot be changed by ganwatch
+    assert re.findall(r"setcap|chmod|sudo|setuid", file.read_text(encoding="utf-8")) == []
+
+
+@each_image
+def test_an_image_holds_no_secret_and_takes_nothing_from_elsewhere(file: Path) -> None:
+    names = [name for name, _ in instructions(file)]
+    assert set(names) & {"ADD", "ARG"} == set()
+    assert (
+        re.findall(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|_KEY\b|https?://(?!127\.)", file.read_text(encoding="utf-8"))
+        == []
+    )
+
+
+@each_image
 def test_an_image_uses_a_python_that_the_project_supports(file: Path) -> None:
     bases = {argument.split()[0] for name, argument in instructions(file) if name == "FROM"}
     assert bases == {"python:3.12-slim"}

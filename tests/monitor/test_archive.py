@@ -20,7 +20,8 @@ from monitor.archive.layout import (
     surplus,
 )
 from monitor.archive.reservoir import sampling_keys
-from monitor.archive.writer import ArchiveOptions, ArchiveWriter, ClosedStratum, ScoredRows, store_stratum
+from monitor.archive.sample import ScoredRows
+from monitor.archive.writer import ArchiveOptions, ArchiveWriter, ClosedStratum, store_stratum
 from monitor.errors import BundleError, ConfigError
 from monitor.model.schema import Feature, Schema
 from monitor.model.store import Store, open_store
@@ -76,7 +77,7 @@ def test_a_stratum_is_read_back_as_it_was_written(store: Store) -> None:
     options = ArchiveOptions()
     writer = ArchiveWriter(options)
     rows = scored(50, first=10, flagged=(3, 7))
-    assert writer.add(rows) is None
+    assert writer.add(rows.sample(np.inf)) is None
     stored(store, writer.close(), options)
     (sample,) = read_all(store, "sample")
     assert sample.columns == [*SCHEMA.feature_names, *COLUMNS]
@@ -103,7 +104,7 @@ def test_a_stratum_is_bounded_however_many_records_it_stands_for(store: Store) -
     options = ArchiveOptions(stratum_rows=100, stratum_flagged=10)
     writer = ArchiveWriter(options)
     for batch in range(20):
-        assert writer.add(scored(500, first=500 * batch, flagged=tuple(range(0, 500, 5)))) is None
+        assert writer.add(scored(500, first=500 * batch, flagged=tuple(range(0, 500, 5))).sample(writer.limit)) is None
     stored(store, writer.close(), options)
     (sample,), (flagged,) = read_all(store, "sample"), read_all(store, "flagged")
     assert (sample.height, flagged.height) == (100, 10)
@@ -115,14 +116,14 @@ def test_a_stratum_is_bounded_however_many_records_it_stands_for(store: Store) -
 def test_a_stratum_is_closed_by_its_number_of_records_or_by_time() -> None:
     clock = Clock()
     writer = ArchiveWriter(ArchiveOptions(stratum_records=1000, stratum_s=60), clock)
-    assert writer.add(scored(999)) is None
-    assert writer.add(scored(1, first=999)) is not None
+    assert writer.add(scored(999).sample(writer.limit)) is None
+    assert writer.add(scored(1, first=999).sample(writer.limit)) is not None
     clock.now = 500.0
-    assert writer.add(scored(10, first=1000)) is None
+    assert writer.add(scored(10, first=1000).sample(writer.limit)) is None
     clock.now = 559.9
-    assert writer.add(scored(10, first=1010)) is None
+    assert writer.add(scored(10, first=1010).sample(writer.limit)) is None
     clock.now = 560.0
-    closed = writer.add(scored(10, first=1020))
+    closed = writer.add(scored(10, first=1020).sample(writer.limit))
     assert closed is not None
     rows, seen = closed.parts["sample"]
     assert (rows.height, seen) == (30, 30)
@@ -133,7 +134,7 @@ def test_only_so_many_strata_are_kept(store: Store) -> None:
     options = ArchiveOptions(strata=5, stratum_rows=10)
     writer = ArchiveWriter(options)
     for number in range(12):
-        writer.add(scored(20, first=100 * number, flagged=(1,)))
+        writer.add(scored(20, first=100 * number, flagged=(1,)).sample(writer.limit))
         stored(store, writer.close(), options)
     for kind in ("sample", "flagged"):
         frames = read_all(store, kind)
@@ -146,9 +147,9 @@ def test_only_so_many_strata_are_kept(store: Store) -> None:
 def test_what_is_too_old_goes(store: Store) -> None:
     options = ArchiveOptions(retention_s=3600)
     writer = ArchiveWriter(options)
-    writer.add(scored(20))
+    writer.add(scored(20).sample(writer.limit))
     stored(store, writer.close(), options, now=START + 100)
-    writer.add(scored(20, first=5000))
+    writer.add(scored(20, first=5000).sample(writer.limit))
     stored(store, writer.close(), options, now=START + 5100)
     (sample,) = read_all(store, "sample")
     assert sample.get_column(OFFSET).min() == 5000

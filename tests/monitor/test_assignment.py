@@ -80,3 +80,18 @@ def test_the_oldest_record_not_yet_settled_is_known() -> None:
     assert oldest is not None
     assert oldest.offsets[0] == second.first_offset
     assert assignment.newest_ms(ZERO) == second.batches[-1].stored.max_timestamp_ms
+
+
+def test_a_partition_is_busy_from_handing_over_until_all_of_that_is_settled() -> None:
+    assignment = Assignment()
+    assignment.add([ZERO, ONE])
+    first, second = polled(assignment, ZERO, 10), polled(assignment, ZERO, 12)
+    assert not assignment.is_busy([ZERO, ONE])
+    assignment.hand_over([first])
+    assert assignment.is_busy([ZERO, ONE])
+    assert not assignment.is_busy([ONE])
+    assignment.settle([first])
+    assert not assignment.is_busy([ZERO])  # the second one waits for its turn, which does not come
+    assignment.hand_over([second])
+    assignment.remove([ZERO])
+    assert not assignment.is_busy([ZERO])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,9 +56,9 @@ def running() -> Iterator[Served]:
         server = TelemetryServer(
             "127.0.0.1", 0, registry, healthy=lambda: state.unhealthy, ready=lambda: state.not_ready
         )
-    server.start()
-    yield Served(server, state)
-    server.close()
+        server.start()
+        yield Served(server, state)
+        server.close()
 
 
 @pytest.fixture
@@ -113,6 +114,26 @@ def test_a_silent_client_is_dropped_and_holds_up_nobody(served: Served) -> None:
     finally:
         for connection in silent:
             connection.close()
+
+
+def test_a_client_that_sends_a_byte_now_and_then_holds_no_thread_for_ever(served: Served) -> None:
+    before = threading.active_count()
+    with socket.create_connection(served.place) as slow:
+        slow.settimeout(0.1)
+        deadline = time.monotonic() + 10
+        ended = False
+        while not ended:
+            assert time.monotonic() < deadline
+            try:
+                slow.sendall(b"x")  # each pause is shorter than the time-out
+                ended = slow.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                ended = True
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_client_that_hangs_up_leaves_no_trace_on_stderr(served: Served, capfd: pytest.CaptureFixture[str]) -> None:

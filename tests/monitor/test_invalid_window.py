@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.errors import InvalidRecord, TooManyInvalidRecords
-from monitor.stream.pipeline import InvalidWindow
+from monitor.stream.invalid_window import InvalidWindow
 
 
 def trips_at(outcomes: list[bool], sizes: list[int], *, window_rows: int, ratio: float) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,10 @@ from monitor.model.bundle import Bundle
 from monitor.model.calibration import threshold_of, tie_breakers
 from monitor.model.detection import detect
 from monitor.settings import Settings
+from monitor.stream.admission import Admission
 from monitor.stream.batches import Segment
 from monitor.stream.broker import Cluster
+from monitor.stream.invalid_window import InvalidWindow
 from monitor.stream.pipeline import Pipeline
 from monitor.stream.sink import Message
 from monitor.telemetry.metrics import STAGES
@@ -158,9 +161,10 @@ def test_every_record_is_scored_or_a_dead_letter(machines_bundle: Bundle) -> Non
 
 def test_too_many_bad_records_publish_nothing_and_name_one(machines_bundle: Bundle) -> None:
     pipeline = pipeline_of(machines_bundle, max_invalid_ratio=0.1, invalid_window_rows=50)
-    pipeline.admit(pipeline.judge(batch_of(segment([*records_of(45), *[b"{"] * 5]))))
+    admit = Admission(InvalidWindow(50))
+    admit(pipeline.judge(batch_of(segment([*records_of(45), *[b"{"] * 5]))))
     with pytest.raises(TooManyInvalidRecords, match="6 of the last 50 records are invalid"):
-        pipeline.admit(pipeline.judge(batch_of(segment([b"{"], first=50))))
+        admit(pipeline.judge(batch_of(segment([b"{"], first=50))))
 
 
 def test_missing_values_are_counted_by_feature_and_named_in_the_alert(machines_bundle: Bundle) -> None:
@@ -187,8 +191,8 @@ def test_the_largest_share_of_a_planted_anomaly_is_the_planted_field(machines_bu
 def test_settings_that_are_replaced_hold_from_the_next_batch_on(machines_bundle: Bundle) -> None:
     pipeline = pipeline_of(machines_bundle, threshold=0.0)
     before = documents(judged(pipeline, segment(records_of(3))))
-    pipeline.settings = pipeline.settings.model_copy(update={"attribution_top_k": 2, "alert_payload": False})
-    after = documents(judged(pipeline, segment(records_of(3))))
+    fewer = pipeline.settings.model_copy(update={"attribution_top_k": 2, "alert_payload": False})
+    after = documents(judged(replace(pipeline, settings=fewer), segment(records_of(3))))
     assert [len(alert["attribution"]) for alert in before.values()] == [5, 5, 5]
     assert [len(alert["attribution"]) for alert in after.values()] == [2, 2, 2]
     assert ["payload" in alert for alert in (*before.values(), *after.values())] == [True] * 3 + [False] * 3
@@ -211,6 +215,6 @@ def test_a_record_larger_than_allowed_is_a_dead_letter(machines_bundle: Bundle) 
 
 def test_the_stages_that_are_timed_are_those_of_the_metrics(machines_bundle: Bundle) -> None:
     result = pipeline_of(machines_bundle).judge(batch_of(segment(records_of(10))))
-    assert set(result.stage_seconds) == {"decode", "transform", "score", "explain"}
+    assert set(result.stage_seconds) == {"decode", "transform", "score", "explain", "beside"}
     assert set(result.stage_seconds) <= set(STAGES)
     assert all(seconds >= 0 for seconds in result.stage_seconds.values())

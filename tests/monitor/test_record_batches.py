@@ -15,7 +15,7 @@ from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from monitor.stream.record_batches import RecordBatch, StoredBatch, poll_record_batches
+from monitor.stream.record_batches import RecordBatch, StoredBatch, UnreadableBatchError, poll_record_batches
 from monitor.stream.records import Record, Records
 from tests.monitor.records import TIMESTAMP_MS, record, record_batch, stored_batch
 
@@ -134,7 +134,27 @@ def test_a_wrong_checksum_is_an_error_after_the_records_before_it() -> None:
     part = part_of(good + bytes(bad), 0)
     assert [own.value for own in as_records(list(part.take(100)))] == [b"a", b"b"]
     assert part.next_fetch_offset == 2
-    with pytest.raises(CorruptRecordError, match="crc"):
+    with pytest.raises(UnreadableBatchError, match="CRC") as caught:
+        part.take(100)
+    assert (caught.value.partition, caught.value.offset, caught.value.next_offset) == (PARTITION, 2, 3)
+    assert not part  # or the client would ask it again for ever
+
+
+def test_where_a_damaged_batch_ends_is_told_by_the_next_one() -> None:
+    bad = bytearray(stored_batch([record(b"a", 0), record(b"b", 1)])._buffer)
+    bad[23:27] = (1_000_000).to_bytes(4, "big")  # the place of its last record, says its own header
+    part = part_of(bytes(bad) + bytes(stored_batch([record(b"c", 2)])._buffer), 0)
+    with pytest.raises(UnreadableBatchError) as caught:
+        part.take(100)
+    assert caught.value.next_offset == 2
+
+
+def test_a_batch_whose_codec_is_not_installed_is_an_error_that_names_the_package() -> None:
+    snappy = bytearray(stored_batch([record(b"a", 5)])._buffer)
+    snappy[22] |= DefaultRecordBatch.CODEC_SNAPPY
+    part = part_of(bytes(snappy), 5)
+    part.check_crcs = False
+    with pytest.raises(UnreadableBatchError, match="pip install python-snappy"):
         part.take(100)
 
 

@@ -18,7 +18,8 @@ from monitor.replay.progress import PartitionProgress, counted, next_offsets, ou
 from monitor.replay.replay import Request, group_of
 from monitor.settings import Settings
 from monitor.stream.broker import Cluster
-from monitor.stream.pipeline import Judged, Pipeline
+from monitor.stream.judged import Judged
+from monitor.stream.pipeline import Pipeline
 from monitor.stream.topic_reader import TimeRange
 from tests.machines import as_json, readings
 from tests.monitor.records import batch_of, segment

@@ -156,3 +156,37 @@ def test_a_schema_that_is_no_toml_is_named_with_the_line(tmp_path: Path) -> None
 def test_a_schema_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         schema_of(AMOUNT).name = "other"
+
+
+CATEGORY = {"name": "card.kind", "kind": "categorical"}
+
+
+def test_the_encoding_is_read_and_is_no_part_of_what_a_model_depends_on(tmp_path: Path) -> None:
+    path = tmp_path / "features.toml"
+    path.write_text(
+        'name = "s"\nfeatures = [{ name = "amount", kind = "numeric" }, { name = "card.kind", kind = "categorical" }]\n'
+        '[encoding]\nformat = "float32"\n[encoding.codes]\n"card.kind" = ["debit", "credit"]\n'
+    )
+    schema = Schema.load(path)
+    plain = schema_of(AMOUNT, CATEGORY)
+    assert schema.encoding.codes == {"card.kind": ("debit", "credit")}
+    assert plain.encoding.format == "json"
+    assert schema.fingerprint == plain.fingerprint
+    assert schema.model_dump() == plain.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "problem"),
+    [
+        ({"format": "xml"}, "encoding.format"),
+        ({"format": "avro", "registry": "http://r"}, "registry"),
+        ({"format": "float32"}, "float32 needs the distinct values of the categorical feature 'card.kind'"),
+        ({"format": "float32", "codes": {"card.kind": []}}, "float32 needs the distinct values"),
+        ({"format": "float32", "codes": {"card.kind": ["a", "a"]}}, "float32 needs the distinct values"),
+        ({"format": "float32", "codes": {"card.kind": ["a"], "amount": ["1"]}}, "'amount' is no categorical feature"),
+        ({"format": "avro", "codes": {"card.kind": ["a"]}}, "'card.kind' is no categorical feature of packed float32"),
+    ],
+)
+def test_an_encoding_that_cannot_be_meant_is_refused(encoding: dict[str, Any], problem: str) -> None:
+    (told,) = problems_of(AMOUNT, CATEGORY, encoding=encoding)
+    assert problem in told

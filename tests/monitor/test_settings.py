@@ -118,7 +118,7 @@ def test_topics_that_are_the_same_are_refused() -> None:
     (problem,) = problems_of(flags={"alerts_topic": "features"})
     assert (
         problem
-        == "features_topic, alerts_topic and dead_letters_topic must differ, got features, features, dead-letters"
+        == "features_topic, alerts_topic, dead_letters_topic and model_events_topic must differ, got features, features, dead-letters"
     )
 
 

@@ -136,10 +136,11 @@ def downloads() -> set[Path]:
 
 
 def test_loading_a_remote_bundle_leaves_nothing_on_the_disk(
-    s3: Callable[[], str], tmp_path: Path, machines_bundle: Bundle
+    s3: Callable[[], str], tmp_path: Path, machines_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry(f"{s3()}/models")
     version = registry.publish(bundle_created("2026-01-01T00:00:00+00:00", tmp_path / "bundle", machines_bundle))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # others test at the same time
     before = downloads()
     bundle = registry.load("machines", version)
     assert downloads() == before

@@ -14,7 +14,7 @@ import pytest
 
 from monitor.errors import ConfigError
 from monitor.stream.batches import MicroBatch
-from monitor.stream.pipeline import Judged
+from monitor.stream.judged import Judged
 from monitor.stream.sink import DeliveryAbortedError, Message
 from monitor.stream.worker import OnTheWay, Worker
 from tests.monitor.records import batch_of, segment
@@ -51,7 +51,18 @@ class World:
         if number in self.broken:
             raise self.broken[number]
         message = Message("alerts", None, str(number).encode(), lane=0)
-        return Judged(batch, [message], np.zeros(1), 1, (), {}, np.zeros(1, dtype=np.int64), {})
+        return Judged(
+            batch=batch,
+            by=self,  # type: ignore[arg-type]
+            messages=[message],
+            scores=np.zeros(1),
+            p_values=np.ones(1),
+            n_flagged=1,
+            invalid=(),
+            imputed={},
+            timestamps_ms=np.zeros(1, dtype=np.int64),
+            stage_seconds={},
+        )
 
     def admit(self, judged: Judged) -> None:
         number = judged.batch.segments[0].first_offset
@@ -113,7 +124,12 @@ def worker_of(
 ) -> Worker:
     report = (lambda topic, waiting: waits.append((topic, waiting))) if waits is not None else (lambda *_: None)
     return Worker(
-        judge=world, executor=executor or AtOnce(), send=world.send, max_batches=max_batches, on_waiting=report
+        judge=world,  # type: ignore[arg-type]
+        admit=world.admit,
+        executor=executor or AtOnce(),
+        send=world.send,
+        max_batches=max_batches,
+        on_waiting=report,
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.archive.writer import ArchiveOptions, ArchiveWriter, ScoredRows, store_stratum
+from monitor.archive.sample import ScoredRows
+from monitor.archive.writer import ArchiveOptions, ArchiveWriter, store_stratum
 from monitor.errors import ConfigError
 from monitor.model.schema import Schema
 from monitor.model.store import Store, open_store
@@ -42,7 +43,7 @@ def archive(store: Store, flagged: dict[int, dict[int, float]], n: int = 400, st
             model="v1",
             alert_ids={place: f"alert-{offsets[place]}" for place in flagged.get(number, {})},
         )
-        writer.add(rows)
+        writer.add(rows.sample(writer.limit))
         closed = writer.close()
         assert closed is not None
         store_stratum(store, "machines", SCHEMA, closed, OPTIONS, now=START + 10_000)

@@ -66,6 +66,19 @@ def test_a_wish_is_followed_after_the_cool_down_and_not_before() -> None:
     assert work.reasons == ["schedule", "data drift"]
 
 
+def test_a_wish_during_the_cool_down_is_followed_once_when_it_ends() -> None:
+    def ask(number: int) -> None:
+        if number == 1:
+            assert work.resident is not None
+            for reason in ("data drift", "more drift"):
+                work.resident.wish(reason)
+
+    work = Work(times=3, during=ask)
+    run(work, Schedule(every_s=1.2, cool_down_s=0.4))
+    assert work.reasons == ["schedule", "data drift", "schedule"]
+    assert work.at[1] - work.at[0] >= 0.4
+
+
 def test_what_comes_due_during_a_run_is_not_made_up_for() -> None:
     work = run(Work(times=2, seconds=1.2), Schedule(every_s=0.5))
     assert work.at[1] - work.at[0] >= 1.2 + 0.25

@@ -1,0 +1,1 @@
+"""Records that are not written as JSON: Avro and Protobuf with a schema registry, packed float32."""

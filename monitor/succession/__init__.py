@@ -1,0 +1,1 @@
+"""Who scores: follows the registry's promotions, watches a new champion, goes back when it is bad."""

@@ -1,0 +1,253 @@
+"""Streams that drift, through a real Kafka, the daemon and a resident trainer: does the alert rate come back to its target?
+
+`python -m tests.benchmarks.e2e_drift [--plot FILE]`; needs GANWATCH_DATA for Elec2. Each stream runs twice, with and without
+the trainer, which learns from the daemon's archive, by the clock and when the daemon announces drift.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from matplotlib.figure import Figure
+
+from tests.benchmarks import e2e_swaps
+from tests.benchmarks.drifting_streams import DriftingStream, elec2, simulated, stationary
+from tests.benchmarks.goals import report
+from tests.benchmarks.kdd99_stream import create, ganwatch, say, write_schema
+from tests.conftest import Kafka
+from tests.daemon import Daemon
+from tests.kafka_broker import KafkaBroker
+from tests.topics import publish, read_all
+
+TARGET = 0.02
+# A retraining for each of these parts of a stream, at the latest.
+WINDOWS = 10
+# The rate is measured on each of these parts of a window.
+PARTS = 4
+RECORDS_PER_S = 250
+CHUNK_S = 0.4
+BAND = (0.5, 2.0)
+NEVER = 99
+GOALS = {
+    "recovered_windows": lambda value: value <= 2,
+    "detected_after": lambda value: value <= 500,
+    "false_alarms": lambda value: value <= 1,
+    "swap_pause_p99_s": lambda value: value < 0.1,
+    "lost": lambda value: value == 0,
+}
+
+
+@dataclass(frozen=True)
+class Life:
+    """What a stream's run left behind.
+
+    Attributes:
+        stream: that was run.
+        retrained: whether there was a trainer.
+        offsets: of the alerts.
+        events: model events, in order.
+        lost: records that were not scored.
+    """
+
+    stream: DriftingStream
+    retrained: bool
+    offsets: np.ndarray
+    events: Sequence[dict[str, Any]]
+    lost: int
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Alert rate in units of the target, by part of a window."""
+        n = self.stream.records.height
+        edges = np.linspace(0, n, WINDOWS * PARTS + 1)
+        return np.histogram(self.offsets, edges)[0] / np.diff(edges) / TARGET
+
+    @property
+    def swaps(self) -> int:
+        """Models that took over."""
+        return sum(event["kind"] == "swapped" for event in self.events)
+
+    def recovered_windows(self) -> float:
+        """The longest time, in retrain windows, from the end of a drift until the rate is in its band for a whole window."""
+        per_window = self.rates.reshape(-1)
+        worst = 0.0
+        for drift in self.stream.drifts:
+            end = drift.ends / self.stream.records.height * WINDOWS * PARTS
+            first = int(np.ceil(end))
+            means = [per_window[part : part + PARTS].mean() for part in range(first, len(per_window) - PARTS + 1)]
+            back = [part for part, mean in enumerate(means) if BAND[0] <= mean <= BAND[1]]
+            worst = max(worst, (back[0] + first - end) / PARTS if back else NEVER)
+        return round(worst, 2)
+
+    def detected_after(self) -> int:
+        """Records from the first abrupt drift to the event that announces it."""
+        begins = self.stream.drifts[0].begins
+        found = [event["detail"]["at_record"] for event in self.events if event["kind"] == "drift"]
+        return min((at - begins for at in found if at > begins), default=NEVER * 1000)
+
+
+def main() -> int:
+    """Runs everything, prints the figures; 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", type=Path, default=Path("e2e-drift.png"))
+    parser.add_argument("--swaps", type=int, default=200)
+    arguments = parser.parse_args()
+    data = Path(os.environ["GANWATCH_DATA"])
+    with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
+        kafka = Kafka(broker.bootstrap)
+        calm = live(Path(folder), kafka, stationary(), retrained=False)
+        say(f"stationary: {len(drifts_of(calm))} false alarms in {calm.stream.records.height} records")
+        lives = []
+        for stream in (simulated(), elec2(data)):
+            for retrained in (False, True):
+                lives.append(live(Path(folder), kafka, stream, retrained=retrained))
+                tell(lives[-1])
+        swaps = e2e_swaps.run(Path(folder), kafka, arguments.swaps)
+    plot(lives, arguments.plot)
+    say(f"plot: {arguments.plot}")
+    return report(figures(calm, lives) | {key: swaps[key] for key in ("swaps", "swap_pause_p99_s")}, GOALS)
+
+
+def figures(calm: Life, lives: Sequence[Life]) -> dict[str, float]:
+    """All figures of the run; those with a goal are the worst over both streams."""
+    with_trainer = [life for life in lives if life.retrained]
+    without = [life for life in lives if not life.retrained]
+    found = {
+        "recovered_windows": max(life.recovered_windows() for life in with_trainer),
+        "recovered_windows_without": max(life.recovered_windows() for life in without),
+        "detected_after": max(life.detected_after() for life in without),
+        "false_alarms": len(drifts_of(calm)),
+        "lost": calm.lost + sum(life.lost for life in lives),
+    }
+    for life in lives:
+        suffix = life.stream.name + ("" if life.retrained else "_without")
+        found[f"in_band_{suffix}"] = round(float(((life.rates >= BAND[0]) & (life.rates <= BAND[1])).mean()), 3)
+        found[f"swaps_{suffix}"] = life.swaps
+    return found
+
+
+def drifts_of(life: Life) -> list[dict[str, Any]]:
+    """Announcements of drift."""
+    return [event for event in life.events if event["kind"] == "drift"]
+
+
+def tell(life: Life) -> None:
+    """One run in a few lines."""
+    trainer = "with" if life.retrained else "without"
+    say(f"\n{life.stream.name} {trainer} retraining: {life.swaps} swaps, {len(drifts_of(life))} drift events")
+    say("alert rate / target, by tenth: " + " ".join(f"{rate:.2f}" for rate in life.rates.reshape(WINDOWS, -1).mean(1)))
+    say("drift events at " + " ".join(str(event["detail"]["at_record"]) for event in drifts_of(life)))
+
+
+def live(folder: Path, kafka: Kafka, stream: DriftingStream, *, retrained: bool) -> Life:
+    """One life of a daemon on a stream."""
+    name = f"{stream.name}-{'with' if retrained else 'without'}"
+    home = folder / name
+    home.mkdir()
+    write_schema(stream.schema, home / "features.toml")
+    stream.past.write_parquet(home / "past.parquet")
+    ganwatch(home, "train", "--data", "past.parquet")
+    topics = {part: f"{name}-{part}" for part in ("features", "alerts", "dead-letters", "events")}
+    for topic in topics.values():
+        create(kafka, topic)
+    settings = {
+        "bootstrap_servers": kafka.bootstrap,
+        "features_topic": topics["features"],
+        "alerts_topic": topics["alerts"],
+        "dead_letters_topic": topics["dead-letters"],
+        "model_events_topic": topics["events"],
+        "group_id": name,
+        "target_alert_rate": TARGET,
+        "registry_poll_s": 0.5,
+        "archive": home / "archive",
+        "archive_stratum_records": 400,
+        "archive_strata": 12,
+        "log_format": "json",
+    }
+    records = [msgspec.json.encode(row) for row in stream.records.to_dicts()]
+    with Daemon(home, settings) as daemon:
+        daemon.wait_until_ready()
+        if retrained:
+            window_s = len(records) / WINDOWS / RECORDS_PER_S
+            with trainer(home, settings, window_s):
+                send_steadily(kafka, topics["features"], records)
+                daemon.wait_until_done(len(records))
+        else:
+            publish(kafka.bootstrap, topics["features"], records)
+            daemon.wait_until_done(len(records), timeout_s=120)
+        scored = daemon.metrics()["ganwatch_records_scored_total"]
+    alerts = [json.loads(record.value) for record in read_all(kafka.bootstrap, topics["alerts"])]
+    events = [json.loads(record.value) for record in read_all(kafka.bootstrap, topics["events"])]
+    offsets = np.unique([alert["record"]["offset"] for alert in alerts])
+    return Life(stream, retrained, offsets, events, int(len(records) - scored))
+
+
+@contextmanager
+def trainer(home: Path, settings: dict[str, object], window_s: float) -> Iterator[None]:
+    """The resident trainer, once in a window and on drift."""
+    config = home / "trainer.toml"
+    keys = ("bootstrap_servers", "model_events_topic", "target_alert_rate")
+    config.write_text("".join(f"{key} = {json.dumps(settings[key])}\n" for key in keys))
+    command = [sys.executable, "-m", "monitor.cli", "retrain", "--config", str(config), "--archive", "archive"]
+    command += ["--every", f"{0.8 * window_s:.0f}s", "--jitter", "1s", "--cool-down", f"{0.3 * window_s:.0f}s"]
+    command += ["--option", "steps=600", "--max-rows", "5000"]
+    with (home / "trainer.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=home, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def send_steadily(kafka: Kafka, topic: str, records: Sequence[bytes]) -> None:
+    """So many a second."""
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, compression_type="lz4")
+    chunk = round(RECORDS_PER_S * CHUNK_S)
+    started = time.monotonic()
+    for number, start in enumerate(range(0, len(records), chunk)):
+        for record in records[start : start + chunk]:
+            producer.send(topic, value=record, partition=0)
+        producer.flush()
+        time.sleep(max(0.0, started + (number + 1) * CHUNK_S - time.monotonic()))
+    producer.close()
+
+
+def plot(lives: Sequence[Life], file: Path) -> None:
+    """Alert rate against target over each stream, with and without retraining."""
+    names = list(dict.fromkeys(life.stream.name for life in lives))
+    figure = Figure(figsize=(11, 3.6 * len(names)))
+    axes = figure.subplots(len(names), 1, squeeze=False)
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        axis.axhspan(*BAND, color="tab:green", alpha=0.12, label="target × [0.5, 2]")
+        for life in (life for life in lives if life.stream.name == name):
+            n = life.stream.records.height
+            at = (np.arange(len(life.rates)) + 0.5) * n / len(life.rates)
+            label, colour = ("with retraining", "tab:blue") if life.retrained else ("without", "tab:gray")
+            axis.plot(at, np.maximum(life.rates, 0.02), marker="o", markersize=3, label=label, color=colour)
+        for drift in life.stream.drifts:
+            axis.axvspan(drift.begins, max(drift.ends, drift.begins + n / 400), color="tab:red", alpha=0.2)
+            axis.annotate(drift.kind, (drift.begins, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8)
+        axis.set(title=name, xlabel="record", ylabel="alert rate / target", yscale="log")
+        axis.legend(loc="upper right", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

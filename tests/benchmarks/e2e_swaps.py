@@ -1,0 +1,182 @@
+"""A thousand hot swaps between two models while a backlog is worked off: nothing lost, every alert one model's own, no pause.
+
+`python -m tests.benchmarks.e2e_swaps [--swaps N]`. Small records of `tests.machines`. The guard is off: it would watch each
+model for longer than these are in service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitor.model.calibration import score_of, threshold_of, tie_breakers
+from monitor.model.registry import Registry
+from tests import machines
+from tests.benchmarks.goals import report
+from tests.benchmarks.kdd99_stream import bare_poll, say
+from tests.challengers import calibrated
+from tests.conftest import Kafka
+from tests.daemon import Daemon, done_records
+from tests.kafka_broker import KafkaBroker
+from tests.machines import as_json, readings
+from tests.topics import read_all
+from training.history import History
+
+DISTINCT = 50_000
+RATE = 0.01
+PACE_S = 0.035
+RECORDS_A_SWAP = 8000
+# A promotion is synced to the disk, which a broker under load keeps busy.
+MEMORY = Path("/dev/shm")  # noqa: S108
+GOALS = {
+    "swaps": lambda value: value >= 1000,
+    "swap_lost": lambda value: value == 0,
+    "swap_wrong": lambda value: value == 0,
+    "swap_pause_p99_s": lambda value: value < 0.1,
+    "swap_load_ratio": lambda value: value >= 0.5,
+}
+
+
+def main() -> int:
+    """Runs, prints the figures; 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--swaps", type=int, default=1000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
+        return report(run(Path(folder), Kafka(broker.bootstrap), arguments.swaps), GOALS)
+
+
+def run(folder: Path, kafka: Kafka, swaps: int) -> dict[str, float]:
+    """So many swaps under load.
+
+    Returns:
+        The figures: swaps made, records, lost and wrong alerts, seconds of pause, rate against a loop that only polls.
+    """
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.exists() else None) as place:
+        registry_folder = Path(place) / "registry"
+        shutil.copytree(machines.REGISTRY, registry_folder)
+        return swap_under_load(folder, kafka, Registry(str(registry_folder)), swaps)
+
+
+def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) -> dict[str, float]:
+    """The same with a registry of its own."""
+    home = folder / "swaps"
+    home.mkdir()
+    (home / "features.toml").write_text(machines.FEATURES_TOML)
+    other = calibrated(History(readings(3000, seed=1), "tests", None), home / "other")
+    versions = [registry.champion("machines"), registry.publish(other)]
+    topics = {name: kafka.new_topic(name) for name in ("features", "alerts", "dead-letters", "events")}
+    distinct = as_json(readings(DISTINCT, seed=2, anomalies=DISTINCT // 200))
+    sent = swaps * RECORDS_A_SWAP // DISTINCT * DISTINCT
+    say(f"publishing {sent} records")
+    publish_rounds(kafka, topics["features"], distinct, sent // DISTINCT)
+    bare = bare_poll(kafka, topics["features"], sent)
+    settings = {
+        "bootstrap_servers": kafka.bootstrap,
+        "features_topic": topics["features"],
+        "alerts_topic": topics["alerts"],
+        "dead_letters_topic": topics["dead-letters"],
+        "model_events_topic": topics["events"],
+        "group_id": "swaps",
+        "target_alert_rate": RATE,
+        "registry": registry.url,
+        "registry_poll_s": 0.01,
+        "guard_records": 0,
+        "alert_payload": False,
+        "log_format": "json",
+    }
+    with Daemon(home, settings) as daemon:
+        daemon.wait_until_ready()
+        rate = swap_while_it_lags(daemon, registry, versions, swaps, sent)
+        daemon.wait_until_done(sent, timeout_s=300)
+        metrics = daemon.metrics()
+        rss_mb = daemon.resident_mb(peak=True)
+    alerts = [json.loads(record.value) for record in read_all(kafka.bootstrap, topics["alerts"])]
+    events = [json.loads(record.value) for record in read_all(kafka.bootstrap, topics["events"])]
+    lost, wrong = compare(registry, topics["features"], distinct, sent, alerts)
+    swapped = [event for event in events if event["kind"] == "swapped"]
+    return {
+        "swaps": len(swapped),
+        "swap_records": sent,
+        "swap_alerts": len(alerts),
+        "swap_lost": lost + sent - metrics["ganwatch_records_scored_total"],
+        "swap_wrong": wrong,
+        "swap_rolled_back": metrics['ganwatch_model_swaps_total{outcome="rolled_back"}'],
+        "swap_pause_p99_s": round(pause_p99(alerts, swapped), 3),
+        "swap_load_ratio": round(rate / bare, 3),
+        "swap_records_per_s": round(rate),
+        "bare_records_per_s": round(bare),
+        "swap_rss_mb": round(rss_mb),
+    }
+
+
+def publish_rounds(kafka: Kafka, topic: str, distinct: Sequence[bytes], rounds: int) -> None:
+    """The same records again and again, by librdkafka, which is many times as fast."""
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": "lz4", "linger.ms": 20})
+    for _ in range(rounds):
+        for value in distinct:
+            producer.produce(topic, value, partition=0)
+            producer.poll(0)
+        producer.flush()
+
+
+def swap_while_it_lags(daemon: Daemon, registry: Registry, versions: Sequence[str], swaps: int, sent: int) -> float:
+    """Promotes now this version, now that, until there were so many swaps or no records are left; records per second."""
+    started, begun = time.perf_counter(), done_records(daemon.metrics())
+    for number in range(10 * swaps):
+        registry.promote("machines", versions[(number + 1) % 2], author="human", reason=f"swap {number}")
+        time.sleep(PACE_S)
+        if number % 20 == 0:
+            metrics = daemon.metrics()
+            if metrics['ganwatch_model_swaps_total{outcome="done"}'] >= swaps or done_records(metrics) >= sent:
+                break
+    return (done_records(daemon.metrics()) - begun) / (time.perf_counter() - started)
+
+
+def compare(
+    registry: Registry, topic: str, distinct: Sequence[bytes], sent: int, alerts: Sequence[dict[str, Any]]
+) -> tuple[int, int]:
+    """Alerts that both models would raise and that are not there; alerts whose score is not that of the model they name."""
+    scores = {}
+    for version in registry.versions("machines"):
+        bundle = registry.load("machines", version)
+        frame = bundle.decoder().decode(distinct).frame
+        raw = bundle.scorer.score(bundle.preprocessor.transform(frame).X)
+        offsets = np.arange(sent)
+        tie = tie_breakers(bundle.sha256, topic, 0, offsets)
+        scores[version] = score_of(bundle.calibration.p_values(raw[offsets % len(distinct)], tie))
+    by_both = np.all([score >= threshold_of(RATE) for score in scores.values()], axis=0)
+    found = np.array([alert["record"]["offset"] for alert in alerts])
+    lost = len(np.setdiff1d(np.flatnonzero(by_both), found))
+    expected = np.array([scores[alert["model"]["version"]][alert["record"]["offset"]] for alert in alerts])
+    stated = np.array([alert["score"] for alert in alerts])
+    repeated = len(found) - len(np.unique(found))
+    return lost, int((np.abs(stated - expected) > 0.01).sum()) + repeated
+
+
+def pause_p99(alerts: Sequence[dict[str, Any]], swapped: Sequence[dict[str, Any]]) -> float:
+    """Seconds without an alert around a swap: the 99th percentile over the swaps."""
+    at = np.unique([seconds(alert["detected_at"]) for alert in alerts])
+    moments = np.array([seconds(event["time"]) for event in swapped])
+    after = np.clip(np.searchsorted(at, moments), 1, len(at) - 1)
+    return float(np.quantile(at[after] - at[after - 1], 0.99))
+
+
+def seconds(stamp: str) -> float:
+    """Of an ISO 8601 time."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
