@@ -79,7 +79,7 @@ def run_daemon(source: SettingsSource) -> None:
 def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: Metrics, health: Health) -> None:
     """Connects to Kafka and turns the loop until it ends."""
     reasons = {settings.alerts_topic: "alerts", settings.dead_letters_topic: "dead_letters"}
-    cluster = inspect_cluster(settings, tuple(_needed(settings)), settings.features_topic, _needed(settings))
+    cluster = inspect_cluster(settings, tuple(settings.topic_rights), settings.features_topic, settings.topic_rights)
     with ExitStack() as closing:
         sink = TransactionalSink(settings) if settings.delivery == "exactly_once" else Sink(settings)
         closing.callback(sink.close, timeout_s=0.2)
@@ -113,12 +113,6 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
         outcomes.in_service(pipeline)
         _on_signals(service.stop, reloader.ask)
         service.run()
-
-
-def _needed(settings: Settings) -> dict[str, str]:
-    """Topics and what must be allowed on them."""
-    needed = {settings.features_topic: "READ", settings.alerts_topic: "WRITE", settings.dead_letters_topic: "WRITE"}
-    return needed | ({settings.model_events_topic: "WRITE"} if settings.model_events_topic else {})
 
 
 def _announcing(settings: Settings, closing: ExitStack) -> Callable[[ModelEvent], None]:

@@ -246,6 +246,12 @@ class Settings(BaseModel):
             )
         return self
 
+    @property
+    def topic_rights(self) -> dict[str, str]:
+        """The daemon's topics and what it must be allowed on each: "READ" or "WRITE"."""
+        written = [self.alerts_topic, self.dead_letters_topic, *filter(None, [self.model_events_topic])]
+        return {self.features_topic: "READ"} | dict.fromkeys(written, "WRITE")
+
 
 def load_settings(
     config: str | Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None

@@ -44,9 +44,8 @@ def connect(settings: Settings) -> tuple[Any, str]:
 
 
 def try_topics(trials: Trials, admin: Any, settings: Settings) -> bool:
-    """The three topics, the rights on them and on the group; returns whether the features can be read."""
-    needed = {settings.features_topic: "READ", settings.alerts_topic: "WRITE", settings.dead_letters_topic: "WRITE"}
-    usable = [_try_topic(trials, admin, settings, topic, right) for topic, right in needed.items()]
+    """The topics, the rights on them and on the group; returns whether the features can be read."""
+    usable = [_try_topic(trials, admin, settings, topic, right) for topic, right in settings.topic_rights.items()]
     group = settings.group_id
     trials.attempt(
         f"right to read group {group}",

@@ -85,7 +85,8 @@ class Pipeline:
             records = batch.read()
             decoded = self._decoder.decode(records.values)
         rows = np.asarray(decoded.rows, dtype=np.intp)
-        detections = detect(self.bundle, decoded.frame, _tie_breakers(self.bundle, records)[rows], stage)
+        tie_breaker = _tie_breakers(self.bundle, records)[rows]
+        detections = detect(self.bundle, decoded.frame, tie_breaker, stage)
         flagged = np.flatnonzero(detections.score >= self.threshold)
         with stage("explain"):
             alarming = [replace(records[row], value=decoded.documents[row]) for row in rows[flagged].tolist()]
@@ -96,7 +97,7 @@ class Pipeline:
         with stage("beside"):
             beside = self._score_beside(records, rows, decoded.frame)
             sample = self._sample(records, rows, decoded.frame, detections, flagged)
-            inputs = self._inputs(detections, records.offsets[rows])
+            inputs = self._inputs(detections, tie_breaker)
         in_order = sorted([*zip(rows[flagged].tolist(), alerts, strict=True), *dead], key=lambda entry: entry[0])
         return Judged(
             batch=batch,
@@ -114,8 +115,8 @@ class Pipeline:
             inputs=inputs,
         )
 
-    def _inputs(self, detections: Detections, offsets: NDArray[np.int64]) -> SampledRows | None:
-        return self.drift.sample(detections.X, detections.missing, offsets) if self.drift else None
+    def _inputs(self, detections: Detections, tie_breaker: NDArray[np.float64]) -> SampledRows | None:
+        return self.drift.sample(detections.X, detections.missing, tie_breaker) if self.drift else None
 
     def _score_beside(self, records: Records, rows: NDArray[np.intp], frame: pl.DataFrame) -> Beside | None:
         """What the other model says of the same rows."""

@@ -102,7 +102,7 @@ class Life:
 def main() -> int:
     """Runs everything, prints the figures; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plot", type=Path, default=Path("e2e-drift.png"))
+    parser.add_argument("--plot", type=Path, default=Path("out/e2e-drift.png"))
     parser.add_argument("--swaps", type=int, default=200)
     arguments = parser.parse_args()
     data = Path(os.environ["GANWATCH_DATA"])
@@ -246,6 +246,7 @@ def plot(lives: Sequence[Life], file: Path) -> None:
         axis.set(title=name, xlabel="record", ylabel="alert rate / target", yscale="log")
         axis.legend(loc="upper right", fontsize=8)
     figure.tight_layout()
+    file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 
 

@@ -26,7 +26,16 @@ each_service = pytest.mark.parametrize("name", SERVICES)
 
 
 def test_the_stack_has_its_parts() -> None:
-    assert set(SERVICES) == {"kafka", "history", "trainer", "monitor", "simulator", "prometheus", "grafana"}
+    assert set(SERVICES) == {
+        "kafka",
+        "history",
+        "trainer",
+        "monitor",
+        "retrainer",
+        "simulator",
+        "prometheus",
+        "grafana",
+    }
 
 
 @each_service
@@ -88,8 +97,8 @@ def test_services_that_stay_have_a_health_check_and_come_back(name: str) -> None
         assert service["restart"] in {"no", "on-failure"}
         return
     assert service["restart"] == "unless-stopped"
-    # The monitor's is part of its image; the simulator only sends, and ends when it cannot.
-    assert "healthcheck" in service or name in {"monitor", "simulator"}
+    # The monitor's is part of its image; the simulator and the trainer answer nobody, and end when they cannot work.
+    assert "healthcheck" in service or name in {"monitor", "retrainer", "simulator"}
 
 
 @each_service
@@ -129,9 +138,9 @@ def test_the_monitor_reads_the_schema_and_the_registry_that_the_trainer_uses() -
     assert command[command.index("--schema") + 1] == settings.schema_path
     assert command[command.index("--registry") + 1] == settings.registry
     assert command[command.index("--data") + 1] == settings.features_topic
-    for name in ("trainer", "monitor"):
+    for name in ("trainer", "monitor", "retrainer"):
         targets = {mount.target: mount.source for mount in mounts(SERVICES[name])}
-        assert targets == {settings.schema_path: "./features.toml", settings.registry: "registry"}
+        assert targets.items() >= {settings.schema_path: "./features.toml", settings.registry: "registry"}.items()
 
 
 def test_the_schema_is_that_of_the_simulated_stream() -> None:
@@ -139,8 +148,14 @@ def test_the_schema_is_that_of_the_simulated_stream() -> None:
     assert Schema.load(DEPLOY / "features.toml") == payments_schema()
 
 
-def test_the_monitor_cannot_change_the_registry() -> None:
-    assert [mount.read_only for mount in mounts(SERVICES["monitor"])] == [True, True]
+def test_the_trainer_learns_from_what_the_monitor_archives_and_from_the_topic_of_its_events() -> None:
+    monitor, retrainer = (load_settings(env=SERVICES[name]["environment"]) for name in ("monitor", "retrainer"))
+    assert monitor.archive == retrainer.archive == "/archive"
+    assert monitor.model_events_topic == retrainer.model_events_topic
+    archives = [
+        {mount.target: mount for mount in mounts(SERVICES[name])}["/archive"] for name in ("monitor", "retrainer")
+    ]
+    assert [(mount.source, mount.read_only) for mount in archives] == [("archive", False), ("archive", True)]
 
 
 def test_the_monitor_publishes_the_port_it_listens_on_and_prometheus_scrapes() -> None:
