@@ -19,7 +19,7 @@ SchemaOption = Annotated[str | None, typer.Option("--schema", help="Feature sche
 RegistryOption = Annotated[str | None, typer.Option(help="Folder or URL of the models.", show_default="registry")]
 ModelOption = Annotated[str | None, typer.Option(help="Model name.", show_default="the schema's name")]
 VersionOption = Annotated[str | None, typer.Option(help="Pin one version.", show_default="the champion")]
-FeaturesTopicOption = Annotated[str | None, typer.Option(help="JSON records to score.", show_default="features")]
+FeaturesTopicOption = Annotated[str | None, typer.Option(help="Records to score.", show_default="features")]
 AlertsTopicOption = Annotated[str | None, typer.Option(help="Where alerts go.", show_default="alerts")]
 DeadLettersTopicOption = Annotated[str | None, typer.Option(help="Where bad records go.", show_default="dead-letters")]
 GroupOption = Annotated[str | None, typer.Option(help="Consumer group, shared by replicas.", show_default="ganwatch")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from monitor.archive.recorder import Recorder
 from monitor.archive.writer import ArchiveOptions
 from monitor.champion import load_champion, open_registry
+from monitor.encodings.waiting import Waiting
 from monitor.events import ModelEvent
 from monitor.logs import configure_logs
 from monitor.model.bundle import Bundle
@@ -85,12 +87,16 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
         closing.callback(sink.close, timeout_s=0.2)
         outcomes = Outcomes(metrics, _announcing(settings, closing), bundle.manifest.model, settings.group_id)
         recorder = _recorder(settings, bundle, metrics, closing)
-        pipeline = Pipeline(bundle, settings, cluster, sampler=recorder.writer if recorder else None)
+        abort = threading.Event()
+        waiting = Waiting(abort, lambda reason, waits: service.set_waiting(reason, waits))  # noqa: PLW0108 - made last
+        sampler = recorder.writer if recorder else None
+        pipeline = Pipeline(bundle, settings, cluster, sampler=sampler, patience=waiting)
         watch = _watch(settings, bundle, outcomes, closing)
         succession = Succession(pipeline, watch, outcomes, settings.guard_records)
         consumer = Source(settings, metrics)
         judges = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="ganwatch-judge")
         closing.callback(judges.shutdown, wait=False, cancel_futures=True)
+        closing.callback(abort.set)
         drift_report = DriftReport(metrics, outcomes)
         observers = [succession.observe, drift_report.observe, *([recorder.observe] if recorder else [])]
         worker = Worker(
@@ -100,6 +106,7 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
             send=_delivery(sink, consumer),
             max_batches=settings.judge_threads + settings.queue_batches,
             on_waiting=lambda topic, waiting: service.set_waiting(reasons.get(topic, topic), waiting),
+            abort=abort,
         )
         reloader = Reloader(source, settings, succession.decide_by, metrics)
 

@@ -5,6 +5,7 @@
     ├── TooManyInvalidRecords     stop, exit 3: the topic does not carry what the schema describes
     ├── BundleError               exit 4 at start; at a swap the old model stays in service
     ├── BrokerError               exit 5 at start; later: wait with back-off
+    ├── SchemaRegistryError       (in monitor.encodings) exit 5 in commands; the daemon waits with back-off
     └── InvalidRecord             never stops anything: the record becomes a dead letter
 
 An error names what was expected, what came, and where. Errors of other libraries are translated at the border where
@@ -103,7 +104,10 @@ class InvalidRecord(GanwatchError):  # noqa: N818 - it describes a record, not a
         detail: a sentence for people; never contains more of the record than one value, shortened.
     """
 
-    REASONS = ("empty", "not_utf8", "not_json", "not_one_object", "wrong_type", "missing_field", "too_large")
+    REASONS = (
+        "empty", "not_utf8", "not_json", "not_one_object", "wrong_type", "missing_field", "too_large", "wrong_encoding",
+        "unknown_schema",
+    )  # fmt: skip
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason

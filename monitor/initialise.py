@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from monitor.encodings.recognition import recognise
 from monitor.errors import ConfigError
 from monitor.model.features_toml import write_features_toml
 from monitor.model.inference import Inference, infer_schema
@@ -60,11 +62,13 @@ def _infer(source: str, name: str, timezone: str | None, records: int, settings:
     if Path(source).exists() or Path(source).suffix in _FILE_SUFFIXES:
         return infer_schema(read_sample(source, records), name, timezone=timezone)
     values = [record.value for record in read_topic(source, settings, last=records)]
-    sample = frame_from_records(values)
+    encoding, documents = recognise(values, settings, source)
+    sample = frame_from_records(documents)
     if not sample.height:
         found = f"none of its last {len(values)} records is a JSON object" if values else "it holds no records"
         raise ConfigError(f"topic {source!r}", f"{found}; there is nothing to infer a schema from")
-    return infer_schema(sample, name, timezone=timezone, n_skipped=len(values) - sample.height)
+    inference = infer_schema(sample, name, timezone=timezone, n_skipped=len(values) - sample.height)
+    return replace(inference, schema=inference.schema.model_copy(update={"encoding": encoding}))
 
 
 def _name_from(source: str) -> str:

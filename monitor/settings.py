@@ -29,7 +29,10 @@ _SECRETS = frozenset(
     {"sasl_password", "ssl_password", "sasl_token_command", "schema_registry_password", "schema_registry_token"}
 )
 # What SIGHUP may change in a running daemon: decisions, never connections or the model.
-RELOADABLE = ("target_alert_rate", "threshold", "attribution_top_k", "alert_payload", "max_invalid_ratio", "log_level")
+RELOADABLE = (
+    "target_alert_rate", "threshold", "threshold_method", "false_discovery_rate",
+    "attribution_top_k", "alert_payload", "max_invalid_ratio", "log_level",
+)  # fmt: skip
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -92,7 +95,7 @@ class Settings(BaseModel):
     )
 
     # Topics
-    features_topic: Topic = Field("features", description="JSON records to score")
+    features_topic: Topic = Field("features", description="records to score, as the schema says they are encoded")
     alerts_topic: Topic = Field("alerts", description="where alerts go")
     dead_letters_topic: Topic = Field("dead-letters", description="where records go that cannot be scored")
     create_topics: bool = Field(False, description="create missing topics at start")
@@ -173,6 +176,18 @@ class Settings(BaseModel):
     threshold: float | None = Field(
         None, ge=0, le=100, description="cut on the 0-100 score; replaces target_alert_rate"
     )
+    threshold_method: Literal["fixed", "quantile", "conformal", "pot"] | None = Field(
+        None,
+        description="what meets target_alert_rate: p-values (conformal, the default), the calibration rows' quantile, or the "
+        "tail fitted to them (pot); fixed is threshold",
+    )
+    false_discovery_rate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="instead: expected share of false alerts among those of a micro-batch (Benjamini-Hochberg); what is flagged "
+        "then depends on the micro-batch",
+    )
     attribution_top_k: int = Field(5, ge=1, le=100, description="features named in an alert")
     alert_payload: bool = Field(True, description="alerts carry the record itself")
 
@@ -233,6 +248,18 @@ class Settings(BaseModel):
                 "delivery 'exactly_once' needs group_instance_id, unique per replica and the same after a restart: "
                 "it names the replica's transactions, and a restart ends those that were left open"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_thing_decides(self) -> Self:
+        if self.threshold_method == "fixed" and self.threshold is None:
+            raise ValueError("threshold_method 'fixed' needs threshold")
+        if self.threshold is not None and self.threshold_method not in (None, "fixed"):
+            raise ValueError(
+                f"threshold is for threshold_method 'fixed', but that is {self.threshold_method!r}; leave one of them out"
+            )
+        if self.false_discovery_rate is not None and (self.threshold_method, self.threshold) != (None, None):
+            raise ValueError("false_discovery_rate decides by itself; leave threshold and threshold_method out")
         return self
 
     @model_validator(mode="after")

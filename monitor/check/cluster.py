@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from monitor.check.model import CheckedModel
 from monitor.check.trials import Trials
+from monitor.encodings.record_decoder import decoder_for
 from monitor.errors import BrokerError, TooManyInvalidRecords
 from monitor.settings import Settings
 from monitor.stream.broker import broker_errors, client_options
@@ -172,7 +173,7 @@ def _read_records(settings: Settings, model: CheckedModel | None) -> tuple[list[
         return [], "the topic is empty"
     if model is None:
         return [], f"the last {len(values)} can be read; whether they fit is not known without a model"
-    decoded = model.bundle.decoder(settings.max_record_bytes).decode(values)
+    decoded = decoder_for(model.bundle.decoder(settings.max_record_bytes), settings).decode(values)
     if decoded.invalid and len(decoded.invalid) > settings.max_invalid_ratio * len(values):
         raise TooManyInvalidRecords(
             topic=settings.features_topic,
@@ -183,5 +184,5 @@ def _read_records(settings: Settings, model: CheckedModel | None) -> tuple[list[
         )
     reasons = Counter(reason.reason for _, reason in decoded.invalid)
     but = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    fit = [value for row in decoded.rows if (value := values[row]) is not None]
+    fit = [value for row in decoded.rows if (value := decoded.documents[row]) is not None]
     return fit, f"{len(fit)} of the last {len(values)} fit the schema" + (f"; the others: {but}" if but else "")

@@ -120,6 +120,7 @@ def requeue(
     from monitor.dead_letters.requeue import requeue as send_back
     from monitor.dead_letters.selection import parse_selection
     from monitor.dead_letters.view import plan_as_json, print_plan
+    from monitor.encodings.record_decoder import decoder_for
     from monitor.model.decode import Decoder
     from monitor.model.schema import Schema
     from monitor.terminal import new_console, print_json
@@ -136,7 +137,9 @@ def requeue(
         settings=given,
         selection=parse_selection(reason, record),
         repairs=None if repaired is None else read_repairs(repaired, given.features_topic),
-        decoder=None if even_invalid else Decoder(Schema.load(given.schema_path), given.max_record_bytes),
+        decoder=None
+        if even_invalid
+        else decoder_for(Decoder(Schema.load(given.schema_path), given.max_record_bytes), given),
     )
     letters = read_letters(given, _window(since))
     (send_back if yes else rehearse)(plan, letters)

@@ -11,7 +11,7 @@ from typing import Any
 from monitor.dead_letters.letters import REQUEUED_FROM, REQUEUED_RECORD, DeadLetter, Place
 from monitor.dead_letters.selection import Selection
 from monitor.errors import BrokerError
-from monitor.model.decode import Decoder
+from monitor.model.decode import RecordDecoder
 from monitor.settings import Settings
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
 
@@ -50,7 +50,7 @@ class Plan:
     settings: Settings
     selection: Selection
     repairs: Mapping[tuple[int, int], bytes] | None
-    decoder: Decoder | None
+    decoder: RecordDecoder | None
     sent: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
     still_invalid: Counter[str] = field(default_factory=Counter)

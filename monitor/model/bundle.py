@@ -257,7 +257,7 @@ def _schema_of(file: Path, manifest: Manifest, expected: Schema | None) -> Schem
             expected=expected.fingerprint[:12],
             found=schema.fingerprint[:12],
         )
-    return schema
+    return schema if expected is None else schema.model_copy(update={"encoding": expected.encoding})
 
 
 def _check_columns(file: Path, preprocessor: Preprocessor, schema: Schema) -> None:

@@ -205,6 +205,8 @@ def group_of(settings: Settings, request: Request) -> str:
         settings.model_version,
         settings.threshold,
         settings.target_alert_rate,
+        settings.threshold_method,
+        settings.false_discovery_rate,
         settings.alerts_topic if request.out is None else request.out.resolve(),
     )
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()

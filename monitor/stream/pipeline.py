@@ -21,7 +21,8 @@ from monitor.drift.watch import DriftWatch
 from monitor.encodings.record_decoder import decoder_for
 from monitor.encodings.transcoding import Patience, impatient
 from monitor.model.bundle import Bundle
-from monitor.model.calibration import decision_threshold, p_value_of, tie_breakers
+from monitor.model.calibration import tie_breakers
+from monitor.model.decision import Decision, decide, decision_threshold, expected_alert_rate
 from monitor.model.decode import RecordDecoder
 from monitor.model.detection import Detections, detect, explain, imputed_features
 from monitor.settings import Settings
@@ -68,13 +69,12 @@ class Pipeline:
     @property
     def threshold(self) -> float:
         """Least score that is flagged."""
-        return decision_threshold(self.settings.threshold, self.settings.target_alert_rate)
+        return decision_threshold(self.settings, self.bundle.calibration)
 
     @property
     def target_alert_rate(self) -> float:
-        """Expected share of normal records that reach the threshold."""
-        settings = self.settings
-        return settings.target_alert_rate if settings.threshold is None else p_value_of(settings.threshold)
+        """Expected share of normal records that are flagged."""
+        return expected_alert_rate(self.settings)
 
     def judge(self, batch: MicroBatch) -> Judged:
         """Decodes and scores a micro-batch and writes its alerts and dead letters; may be called by several threads."""
@@ -87,10 +87,11 @@ class Pipeline:
         rows = np.asarray(decoded.rows, dtype=np.intp)
         tie_breaker = _tie_breakers(self.bundle, records)[rows]
         detections = detect(self.bundle, decoded.frame, tie_breaker, stage)
-        flagged = np.flatnonzero(detections.score >= self.threshold)
+        decision = self._decide(self.bundle, detections)
+        flagged = np.flatnonzero(decision.flagged)
         with stage("explain"):
             alarming = [replace(records[row], value=decoded.documents[row]) for row in rows[flagged].tolist()]
-            alerts = self._alerts(alarming, decoded.frame, detections, flagged)
+            alerts = self._alerts(alarming, decoded.frame, detections, decision)
             dead = [
                 (row, dead_letter(records[row], reason, settings.dead_letters_topic)) for row, reason in decoded.invalid
             ]
@@ -115,6 +116,16 @@ class Pipeline:
             inputs=inputs,
         )
 
+    def _decide(self, bundle: Bundle, detections: Detections) -> Decision:
+        """Which records of a micro-batch are flagged by a model's scores."""
+        return decide(
+            self.settings,
+            bundle.calibration,
+            raw_score=detections.raw_score,
+            p_value=detections.p_value,
+            score=detections.score,
+        )
+
     def _inputs(self, detections: Detections, tie_breaker: NDArray[np.float64]) -> SampledRows | None:
         return self.drift.sample(detections.X, detections.missing, tie_breaker) if self.drift else None
 
@@ -123,7 +134,8 @@ class Pipeline:
         if self.beside is None:
             return None
         detections = detect(self.beside, frame, _tie_breakers(self.beside, records)[rows])
-        return Beside(self.beside.version, detections.p_value, int((detections.score >= self.threshold).sum()))
+        n_flagged = int(self._decide(self.beside, detections).flagged.sum())
+        return Beside(self.beside.version, detections.p_value, n_flagged)
 
     def _sample(
         self,
@@ -154,23 +166,23 @@ class Pipeline:
         )
         return scored.sample(self.sampler.limit)
 
-    def _alerts(
-        self, records: list[Record], frame: Any, detections: Detections, flagged: NDArray[np.intp]
-    ) -> list[Message]:
+    def _alerts(self, records: list[Record], frame: Any, detections: Detections, decision: Decision) -> list[Message]:
         """Messages for the flagged rows."""
         settings = self.settings
         if not records:
             return []
-        rows = flagged.tolist()
+        flagged = np.flatnonzero(decision.flagged)
         found = Flagged(
             records=records,
             score=detections.score[flagged].tolist(),
             p_value=detections.p_value[flagged].tolist(),
             raw_score=detections.raw_score[flagged].tolist(),
             attribution=explain(self.bundle, frame, detections, flagged, settings.attribution_top_k),
-            imputed=[imputed_features(self.bundle, detections.missing, row) for row in rows],
+            imputed=[imputed_features(self.bundle, detections.missing, row) for row in flagged.tolist()],
         )
-        writer = AlertWriter.for_bundle(self.bundle, self.cluster, self.threshold, with_payload=settings.alert_payload)
+        writer = AlertWriter.for_bundle(
+            self.bundle, self.cluster, decision.threshold, with_payload=settings.alert_payload
+        )
         alerts = writer.write(found, detected_at=self.now())
         return [
             _alert_message(settings.alerts_topic, record, alert) for record, alert in zip(records, alerts, strict=True)

@@ -16,7 +16,7 @@ from monitor.errors import InvalidRecord
 
 STAGES = ("poll", "decode", "transform", "score", "explain", "beside", "publish", "commit")
 SWAP_OUTCOMES = ("done", "refused", "rolled_back")
-WAITING_REASONS = ("broker", "alerts", "dead_letters")
+WAITING_REASONS = ("broker", "alerts", "dead_letters", "schema_registry")
 SCORE_BUCKETS = (5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.999)
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 BATCH_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)

@@ -86,8 +86,8 @@ def test_only_the_trainer_installs_what_training_needs() -> None:
     def wanted(file: Path) -> str:
         return shlex.split(next(argument for name, argument in instructions(file) if "pip install" in argument))[-1]
 
-    assert wanted(MONITOR) == "."
-    assert wanted(TRAINER) == ".[train]"
+    assert wanted(MONITOR) == ".[encodings]"
+    assert wanted(TRAINER) == ".[train,encodings]"
     base = {canonicalize_name(Requirement(entry).name) for entry in PROJECT["dependencies"]}
     assert base & {"tensorflow", "pandas", "keras", "scikit-learn"} == set()
 
