@@ -1,11 +1,15 @@
-"""Listens to the monitors' events: drift of a model is a wish to retrain it."""
+"""Listens to the monitors' events: drift of a model is a wish to retrain it, twice.
+
+The first retraining after an abrupt change knows few of the new records yet; the second one, after the cool-down, knows more.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 
@@ -19,8 +23,9 @@ POLL_S = 1.0
 BACKOFF_S = 5.0
 
 
-def follow_drift(settings: Settings, topic: str, model: str, wish: Callable[[str], None]) -> threading.Thread:
-    """Listens from now on, in a thread that ends with the process; an outage is waited for.
+@contextmanager
+def followed_drift(settings: Settings, topic: str, model: str, wish: Callable[[str], None]) -> Iterator[None]:
+    """Listens meanwhile, in a thread of its own; an outage is waited for.
 
     Args:
         settings: how to reach Kafka.
@@ -28,24 +33,30 @@ def follow_drift(settings: Settings, topic: str, model: str, wish: Callable[[str
         model: whose drift counts.
         wish: told the reason of each.
     """
-    thread = threading.Thread(target=_follow, args=(settings, topic, model, wish), name="drift-events", daemon=True)
+    ended = threading.Event()
+    listen = partial(_listen, settings, topic, model, wish, ended)
+    thread = threading.Thread(target=_follow, args=(listen, topic, ended), name="drift-events", daemon=True)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5 * POLL_S)
 
 
-def _follow(settings: Settings, topic: str, model: str, wish: Callable[[str], None]) -> None:
+def _follow(listen: Callable[[], None], topic: str, ended: threading.Event) -> None:
     from kafka.errors import KafkaError
 
-    while True:
+    while not ended.is_set():
         try:
-            _listen(settings, topic, model, wish)
+            listen()
         except KafkaError as error:
             log.warning("model_events_not_read", extra={"topic": topic, "error": describe_kafka_error(error)})
-        time.sleep(BACKOFF_S)
+        ended.wait(BACKOFF_S)
 
 
-def _listen(settings: Settings, topic: str, model: str, wish: Callable[[str], None]) -> None:
-    """Reads what is new; returns when there is no such topic."""
+def _listen(settings: Settings, topic: str, model: str, wish: Callable[[str], None], ended: threading.Event) -> None:
+    """Reads what is new until the end; returns as well when there is no such topic."""
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(**client_options(settings), group_id=None, enable_auto_commit=False, metrics_enabled=False)
@@ -58,7 +69,7 @@ def _listen(settings: Settings, topic: str, model: str, wish: Callable[[str], No
         consumer.assign(partitions)
         consumer.seek_to_end(*partitions)
         log.info("model_events_followed", extra={"topic": topic})
-        while True:
+        while not ended.is_set():
             for records in consumer.poll(timeout_ms=int(POLL_S * 1000)).values():
                 for record in records:
                     _take(record.value, model, wish)
@@ -72,4 +83,5 @@ def _take(value: bytes | None, model: str, wish: Callable[[str], None]) -> None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return  # somebody else's
     if event.kind == "drift" and event.model == model:
-        wish(f"drift: {event.reason}")
+        for reason in (f"drift: {event.reason}", f"drift a while ago: {event.reason}"):
+            wish(reason)

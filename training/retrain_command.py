@@ -185,6 +185,7 @@ class _Run:
         from dataclasses import asdict
 
         from monitor.model.registry import Registry
+        from monitor.model.stored_bundles import report_path
         from training.commands import _print_json
         from training.retrain import retrain
 
@@ -200,6 +201,8 @@ class _Run:
         else:
             named = f" {result.version}" if result.version else ""
             typer.echo(f"model {self.plan.model}{named}: {result.outcome}; {result.reason}")
+            if result.version:
+                typer.echo(f"report {settings.registry}/{report_path(self.plan.model, result.version)}")
         return result
 
     def again(self, _reason: str) -> None:
@@ -236,11 +239,13 @@ class _Run:
 
 def _stay(run: _Run, every_s: float, jitter_s: float, cool_down_s: float) -> None:
     """Retrains by the clock and on drift, until a signal ends it."""
-    from training.drift_events import follow_drift
+    from contextlib import nullcontext
+
+    from training.drift_events import followed_drift
     from training.resident import Resident, Schedule, stop_on_signals
 
     resident = Resident(run.again, Schedule(every_s, jitter_s, cool_down_s))
     stop_on_signals(resident)
-    if run.settings.model_events_topic is not None:
-        follow_drift(run.settings, run.settings.model_events_topic, run.plan.model, resident.wish)
-    resident.run_forever()
+    topic = run.settings.model_events_topic
+    with followed_drift(run.settings, topic, run.plan.model, resident.wish) if topic else nullcontext():
+        resident.run_forever()
