@@ -11,10 +11,10 @@ export POLARS_MAX_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill faults soak bench-eos bench-kdd99 bench-encodings bench-training bench-throughput fuzz clean
+.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill e2e-drift e2e-swaps bench-retrain-cost faults soak bench-eos bench-kdd99 bench-alert-rate bench-encodings bench-training bench-throughput fuzz clean
 
 help:  ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 20
 
 $(READY): pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -58,8 +58,20 @@ soak: $(READY)  ## five million records through one daemon: memory, descriptors,
 bench-eos: $(READY)  ## what exactly-once costs against at-least-once, in turns
 	$(BIN)/python -m tests.benchmarks.e2e_eos_cost
 
+e2e-drift: $(READY)  ## streams that drift, with and without a resident trainer: alert rate against target, as a plot
+	$(BIN)/python -m tests.benchmarks.e2e_drift
+
+e2e-swaps: $(READY)  ## a thousand hot swaps while a backlog is worked off
+	$(BIN)/python -m tests.benchmarks.e2e_swaps
+
+bench-retrain-cost: $(READY)  ## a retraining after five times as many records costs the same
+	$(BIN)/python -m tests.benchmarks.retrain_cost
+
 bench-kdd99: $(READY)  ## EfficientGAN on KDD99, the authors' protocol, beside baselines (PRESET=paper, SEEDS=3)
 	$(BIN)/python -m tests.benchmarks.kdd99_protocol --preset $(or $(PRESET),default) --seeds $(or $(SEEDS),3)
+
+bench-alert-rate: $(READY)  ## share of normal records that each threshold method flags, against its target
+	$(BIN)/python -m tests.benchmarks.alert_rate
 
 bench-encodings: $(READY)  ## CPU of decoding a record: JSON, packed float32, Avro, Protobuf
 	$(BIN)/python -m tests.benchmarks.encodings

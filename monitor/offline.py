@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,8 +19,9 @@ from monitor.champion import load_champion
 from monitor.errors import ConfigError
 from monitor.model.attribution import Attribution
 from monitor.model.bundle import Bundle
-from monitor.model.calibration import decision_threshold, tie_breakers
-from monitor.model.detection import Detections, detect, explain
+from monitor.model.calibration import tie_breakers
+from monitor.model.decision import decide
+from monitor.model.detection import detect, explain
 from monitor.model.tables import read_features, read_sample
 from monitor.settings import Settings
 
@@ -63,15 +65,17 @@ def score_file(file: Path, settings: Settings, *, top: int = 10) -> FileScores:
     whole = read_features(file, bundle.schema, places)
     frame = whole.select(bundle.schema.feature_names)
     breakers = row_tie_breakers(bundle, whole)
-    threshold = decision_threshold(settings.threshold, settings.target_alert_rate)
     parts = [
         detect(bundle, part, breakers[start : start + part.height])
         for start, part in zip(range(0, frame.height, _ROWS_AT_ONCE), frame.iter_slices(_ROWS_AT_ONCE), strict=True)
     ]
-    scores = _scores_frame(whole, parts, threshold)
-    return FileScores(
-        file, bundle, threshold, scores, _explain_top(bundle, frame, scores, top, settings.attribution_top_k)
-    )
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("raw_score", "p_value", "score")
+    }
+    decision = decide(settings, bundle.calibration, **columns)
+    scores = _scores_frame(whole, columns | {"flagged": decision.flagged})
+    explained = _explain_top(bundle, frame, scores, top, settings.attribution_top_k)
+    return FileScores(file, bundle, decision.threshold, scores, explained)
 
 
 def row_tie_breakers(bundle: Bundle, frame: pl.DataFrame) -> NDArray[np.float64]:
@@ -105,14 +109,7 @@ def _places(frame: pl.DataFrame) -> pl.DataFrame:
     return places
 
 
-def _scores_frame(whole: pl.DataFrame, parts: Sequence[Detections], threshold: float) -> pl.DataFrame:
-    score = np.concatenate([part.score for part in parts])
-    columns = {
-        "raw_score": np.concatenate([part.raw_score for part in parts]),
-        "p_value": np.concatenate([part.p_value for part in parts]),
-        "score": score,
-        "flagged": score >= threshold,
-    }
+def _scores_frame(whole: pl.DataFrame, columns: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
     place = [whole.get_column(column) for column in PLACE if column in whole.columns]
     return pl.DataFrame(columns).with_row_index("row").select("row", *place, *columns)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import genpareto
+from scipy.stats import genpareto, kstest
 
 from monitor.model.calibration import Calibration, Tail
 
-# The tail starts here; the classic compromise between bias (too low) and variance (too high).
-TAIL_START_QUANTILE = 0.98
+# The tail starts at the first of these beyond which the excesses look like a generalised Pareto sample: the higher it starts, the
+# better the theory holds, and the fewer excesses there are to fit. Records of a rare kind often make up a tail of their own.
+TAIL_START_QUANTILES = (0.98, 0.99, 0.995, 0.998, 0.999)
+# Kolmogorov-Smirnov distance times the root of the number of excesses: by simulation the 95 to 99 % quantile where the fit is right.
+LARGEST_DISTANCE = 1.0
 LEAST_EXCESSES = 50
 MOST_EXCESSES = 20_000
 # A heavier fitted tail than this says that the fit, not the data, is extreme.
@@ -27,7 +30,9 @@ def fit_calibration(raw_score: NDArray[np.float32]) -> Calibration:
 
 
 def fit_tail(scores: NDArray[np.float32]) -> Tail | None:
-    """Maximum-likelihood generalised Pareto fit of the excesses over the 98 % quantile.
+    """Maximum-likelihood generalised Pareto fit of the excesses over a high quantile.
+
+    The quantile is the lowest that passes a test of the fit (Bader et al. 2018, section 3), or the highest with enough excesses.
 
     Args:
         scores: float32 (n,), ascending.
@@ -35,19 +40,35 @@ def fit_tail(scores: NDArray[np.float32]) -> Tail | None:
     Returns:
         None when there are fewer than 50 excesses, they do not vary, or the fitted shape exceeds 0.8.
     """
-    start = float(np.quantile(scores, TAIL_START_QUANTILE))
-    excesses = scores[scores > start].astype(np.float64) - start
-    if len(excesses) < LEAST_EXCESSES or len(np.unique(excesses)) < LEAST_EXCESSES // 2:
-        return None
-    fitted = excesses
-    if len(fitted) > MOST_EXCESSES:  # every k-th of the sorted excesses keeps their distribution
-        fitted = fitted[:: -(-len(fitted) // MOST_EXCESSES)]
-    unit = float(fitted.mean())
-    shape, _, scale = genpareto.fit(fitted / unit, floc=0.0)
+    best: Tail | None = None
+    for quantile in TAIL_START_QUANTILES:
+        start = float(np.quantile(scores, quantile))
+        excesses = scores[scores > start].astype(np.float64) - start
+        if len(excesses) < LEAST_EXCESSES or len(np.unique(excesses)) < LEAST_EXCESSES // 2:
+            break
+        shape, scale, distance = _fit_excesses(excesses)
+        best = _usable_tail(start, len(excesses) / len(scores), shape, scale, excesses)
+        if distance <= LARGEST_DISTANCE:
+            break
+    return best
+
+
+def _fit_excesses(excesses: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Shape and scale, and how far the fit is from the excesses, in the unit of `LARGEST_DISTANCE`."""
+    if len(excesses) > MOST_EXCESSES:  # every k-th of the sorted excesses keeps their distribution
+        excesses = excesses[:: -(-len(excesses) // MOST_EXCESSES)]
+    unit = float(excesses.mean())
+    shape, _, scale = genpareto.fit(excesses / unit, floc=0.0)
+    distance = kstest(excesses / unit, genpareto(shape, 0.0, scale).cdf).statistic * np.sqrt(len(excesses))
+    return float(shape), float(scale) * unit, float(distance)
+
+
+def _usable_tail(start: float, rate: float, shape: float, scale: float, excesses: NDArray[np.float64]) -> Tail | None:
+    """A fit as it is used; None where the fit, not the data, is extreme."""
     if not (np.isfinite([shape, scale]).all() and scale > 0 and shape <= LARGEST_SHAPE):
         return None
     if shape < 0:
         # A bounded tail would call everything beyond its end impossible; a sample cannot know that. The exponential one,
         # whose maximum-likelihood scale is the mean excess, errs towards fewer and lower scores.
-        shape, scale = 0.0, 1.0
-    return Tail(start=start, rate=len(excesses) / len(scores), shape=float(shape), scale=float(scale) * unit)
+        shape, scale = 0.0, float(excesses.mean())
+    return Tail(start=start, rate=rate, shape=shape, scale=scale)

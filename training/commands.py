@@ -22,6 +22,9 @@ from monitor.native_output import native_stderr_held
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from monitor.model.registry import Registry
+    from monitor.settings import Settings
+    from training.history import History
     from training.train import TrainedModel
 
 AnomalyOption = Annotated[
@@ -134,9 +137,20 @@ def train(
     )
     with TrainingProgress(console) as progress:
         trained = train_model(history, features, held, plan, model=settings.model, on_progress=progress.update)
+    with console.status("writing the report"):
+        report = _publish_report(held, trained, history, settings)
     if json_output:
-        _print_json(_as_json(trained))
-    _print_summary(console, trained, settings.registry)
+        _print_json(_as_json(trained) | {"report": report})
+    _print_summary(console, trained, settings.registry, report)
+
+
+def _publish_report(registry: Registry, trained: TrainedModel, history: History, settings: Settings) -> str:
+    """Gives its address."""
+    from training.report.evidence import evidence_of_training
+    from training.report.page import publish_report
+
+    evidence = evidence_of_training(trained.bundle, history, trained.split)
+    return publish_report(registry, trained.bundle, evidence, settings.target_alert_rate)
 
 
 def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
@@ -173,7 +187,7 @@ def _as_json(trained: TrainedModel) -> dict[str, Any]:
     }
 
 
-def _print_summary(console: Console, trained: TrainedModel, registry: str) -> None:
+def _print_summary(console: Console, trained: TrainedModel, registry: str, report: str) -> None:
     """What a person wants to know after a training."""
     from monitor.settings import Settings
 
@@ -206,6 +220,7 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str) -> No
     per = f"{trained.rows_per_day:,.0f} records a day" if trained.rows_per_day else "a million records"
     expected = rate * (trained.rows_per_day or 1e6)
     console.print(f"alerts     {expected:,.1f} expected on {per} of normal data at target_alert_rate = {rate:g}")
+    console.print(f"report     {report}", soft_wrap=True)
     console.print(f"next       ganwatch run --registry {registry}")
 
 

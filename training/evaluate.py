@@ -29,7 +29,7 @@ class Evaluation:
         auroc: area under the ROC curve of the raw score.
         average_precision: area under the precision-recall curve of the raw score.
         alert_rate_on_normals: share of normal rows that were flagged.
-        target_alert_rate: what that share was to be; None with a fixed threshold.
+        target_alert_rate: what that share was to be; None where something else decides.
         threshold: least score that is flagged.
         model: version of the bundle.
     """
@@ -76,6 +76,7 @@ def evaluate_file(file: Path, label: str, settings: Settings, *, anomaly: Sequen
     raw_score = scores.frame.get_column("raw_score").to_numpy()
     hits = int((flagged & y).sum())
     n_flagged, n_anomalies = int(flagged.sum()), int(y.sum())
+    other_rule = settings.threshold is not None or settings.false_discovery_rate is not None
     return Evaluation(
         rows=len(y),
         anomalies=n_anomalies,
@@ -86,7 +87,7 @@ def evaluate_file(file: Path, label: str, settings: Settings, *, anomaly: Sequen
         auroc=float(roc_auc_score(y, raw_score)),
         average_precision=float(average_precision_score(y, raw_score)),
         alert_rate_on_normals=float(np.mean(flagged[~y])),
-        target_alert_rate=settings.target_alert_rate if settings.threshold is None else None,
+        target_alert_rate=None if other_rule else settings.target_alert_rate,
         threshold=scores.threshold,
         model=scores.bundle.version,
     )

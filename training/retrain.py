@@ -21,16 +21,17 @@ import msgspec
 import numpy as np
 
 from monitor.errors import BundleError
-from monitor.model.bundle import load_bundle, read_files, read_manifest, version_of, write_bundle
+from monitor.model.bundle import load_bundle, read_files, read_manifest, write_bundle
 from monitor.model.lease import Lease, renewed_in_background
 from monitor.model.promotions import Promotion
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from training.gate import GateLimits, GateResult, judge
-from training.gate_report import report_path, write_report
 from training.history import History
 from training.incumbents import find_incumbents, find_waiting
 from training.material import Material, RetrainingData, prepare
+from training.report.evidence import evidence_of_trial
+from training.report.page import publish_report
 from training.suite import freeze_reference, read_reference
 from training.validation import validate
 
@@ -174,15 +175,15 @@ def _make_challenger(
                 limits=plan.limits,
             )
             staged = _with_verdict(trained, folder / "staged", material, result, old.last, steps.seconds)
-        manifest, sha256 = read_manifest(staged)
-        version = version_of(manifest, sha256)
+        bundle = load_bundle(staged, expected_schema=plan.schema)
         with steps("report"):
-            registry.store.write(report_path(plan.model, version), write_report(version, manifest, result, remarks))
+            evidence = evidence_of_trial(bundle, material.trial)
+            publish_report(registry, bundle, evidence, plan.target_alert_rate, remarks)
         with steps("register"):
             registry.publish(staged)
             if anchor is None:
-                freeze_reference(registry.store, plan.model, version, material.reference)
-    return version
+                freeze_reference(registry.store, plan.model, bundle.version, material.reference)
+    return bundle.version
 
 
 @contextmanager

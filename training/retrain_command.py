@@ -123,9 +123,9 @@ def retrain(
 
 def _alert_rate(settings: Settings) -> float:
     """The share of normal records that is to be flagged: the target, or what a fixed threshold amounts to."""
-    from monitor.model.calibration import p_value_of
+    from monitor.model.decision import expected_alert_rate
 
-    return settings.target_alert_rate if settings.threshold is None else p_value_of(settings.threshold)
+    return expected_alert_rate(settings)
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 
 from monitor import __version__
 from monitor.errors import ConfigError
-from monitor.model.bundle import FORMAT, Manifest, load_bundle, write_bundle
-from monitor.model.calibration import Calibration
+from monitor.model.bundle import FORMAT, Bundle, Manifest, load_bundle, write_bundle
 from monitor.model.golden import Golden
 from monitor.model.preprocess import CategoricalColumn, NumericColumn, Preprocessor
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
+from training.account import describe_data, describe_metrics
 from training.calibrate import fit_calibration
 from training.detectors import find_detector
 from training.export import export_scorer, verify_export
-from training.history import History, describe_window
+from training.history import History
 from training.preprocessing import fit_preprocessor
 from training.trainer import LabelledRows, Progress, TrainingHistory, use_one_thread_an_operation
 
@@ -82,22 +82,32 @@ class TrainedModel:
     """What training leaves behind.
 
     Attributes:
-        version: of the bundle in the registry.
-        manifest: the bundle's own account.
+        bundle: as it was verified; its folder is in the registry.
         history: progress of the training.
+        split: what each row was for.
         rows_per_day: of the stream, from its times; None where unknown.
         ignored: columns of the data that the schema does not name.
         constant: features that had one value in all training rows.
         unseen: features that were missing in all training rows.
     """
 
-    version: str
-    manifest: Manifest
+    bundle: Bundle
     history: TrainingHistory
+    split: Split
     rows_per_day: float | None
     ignored: tuple[str, ...]
     constant: tuple[str, ...]
     unseen: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """Of the bundle in the registry."""
+        return self.bundle.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's own account."""
+        return self.bundle.manifest
 
 
 def train_model(
@@ -146,10 +156,10 @@ def train_model(
         detector=plan.detector,
         created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         configuration={"preset": plan.preset, "seed": plan.seed, "options": options.model_dump(mode="json")},
-        data=_describe_data(history, split),
+        data=describe_data(history, split),
         schema=schema.model_dump(mode="json"),
         schema_fingerprint=schema.fingerprint,
-        metrics=_describe_metrics(progress, calibration, difference, trained_s, len(X)),
+        metrics=describe_metrics(progress, calibration, difference, trained_s, len(X)),
         software={name: version(name) for name in ("tensorflow", "keras", "ai-edge-litert", "numpy", "polars")}
         | {"ganwatch": __version__},
         source_revision=None,
@@ -162,12 +172,13 @@ def train_model(
         "calibration.npz": calibration.to_npz(),
         "golden.npz": golden.to_npz(),
     }
-    published = _publish(registry, manifest, contents, schema)
-    registry.promote(manifest.model, published, author="human", reason=f"trained on {len(X)} rows of {history.source}")
+    bundle = _publish(registry, manifest, contents, schema)
+    reason = f"trained on {len(X)} rows of {history.source}"
+    registry.promote(manifest.model, bundle.version, author="human", reason=reason)
     return TrainedModel(
-        version=published,
-        manifest=manifest,
+        bundle=bundle,
         history=progress,
+        split=split,
         rows_per_day=rows_per_day(history.times),
         ignored=history.ignored,
         constant=_constant_features(preprocessor, train_frame),
@@ -225,44 +236,6 @@ def _validation_rows(history: History, split: Split, preprocessor: Preprocessor)
     )
 
 
-def _describe_data(history: History, split: Split) -> dict[str, Any]:
-    first, last = describe_window(history.times)
-    return {
-        "source": history.source,
-        "rows": history.frame.height,
-        "train_rows": len(split.train),
-        "calibration_rows": len(split.calibrate),
-        "validation_rows": len(split.validate),
-        "labelled_anomalies": int(history.labels.sum()) if history.labels is not None else None,
-        "invalid_records": dict(history.invalid),
-        "first": first,
-        "last": last,
-        "split": "by time" if history.times is not None else "at random",
-    }
-
-
-def _describe_metrics(
-    progress: TrainingHistory, calibration: Calibration, difference: float, seconds: float, n_rows: int
-) -> dict[str, Any]:
-    tail = calibration.tail
-    last = progress.progress[-1] if progress.progress else None
-    return {
-        "steps": last.step if last else 0,
-        "best_step": progress.best_step,
-        "best_quality": progress.best_quality,
-        "restarts": [str(restart) for restart in progress.restarts],
-        "collapse": None if progress.collapse is None else str(progress.collapse),
-        "trimmed_rows": progress.trimmed,
-        "losses": dict(last.losses) if last else {},
-        "train_seconds": round(seconds, 1),
-        "train_rows": n_rows,
-        "export_difference": difference,
-        "calibration_tail": None
-        if tail is None
-        else {"start": tail.start, "shape": tail.shape, "scale": tail.scale, "rate": tail.rate},
-    }
-
-
 def _golden(frame: pl.DataFrame, preprocessor: Preprocessor, scorer: Scorer) -> Golden:
     X = preprocessor.transform(frame).X
     return Golden(records=tuple(as_records(frame)), X=X, raw_score=scorer.score(X))
@@ -285,13 +258,14 @@ def as_records(frame: pl.DataFrame) -> list[bytes]:
     return records
 
 
-def _publish(registry: Registry, manifest: Manifest, contents: Mapping[str, bytes], schema: Schema) -> str:
+def _publish(registry: Registry, manifest: Manifest, contents: Mapping[str, bytes], schema: Schema) -> Bundle:
     """Writes the bundle beside, verifies it as the daemon will, and only then publishes it."""
     with tempfile.TemporaryDirectory(prefix="ganwatch-bundle-") as folder:
         path = Path(folder) / "bundle"
         write_bundle(path, manifest, contents)
-        load_bundle(path, expected_schema=schema)
-        return registry.publish(path)
+        bundle = load_bundle(path, expected_schema=schema)
+        registry.publish(path)
+        return bundle
 
 
 def _constant_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> tuple[str, ...]:

@@ -59,26 +59,27 @@ def show(
     json_output: JsonOption = False,
 ) -> None:
     """Show one version: its data, its training, its checks at the gate and its promotions."""
-    from monitor.catalogue.entries import chosen_model, find_version, roles_of
+    from monitor.catalogue.entries import chosen_model, find_report, find_version, roles_of
     from monitor.catalogue.view import new_console, print_version
 
     settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
     name = chosen_model(held, settings)
     found = find_version(held, name, version)
     manifest, signer = held.fetch_manifest(name, found), held.signer(name, found)
-    roles = roles_of(found, held.last_promotion(name))
+    roles, report = roles_of(found, held.last_promotion(name)), find_report(held, name, found)
     promotions = [entry for entry in reversed(held.promotions(name)) if found in (entry.champion, entry.challenger)]
     if json_output:
         content = {
             "version": found,
             "roles": roles,
             "signed_by": signer,
+            "report": report,
             "manifest": manifest,
             "promotions": promotions,
         }
         _print_json(content)
     else:
-        print_version(new_console(), found, roles, signer, manifest, promotions)
+        print_version(new_console(), found, roles, signer, report, manifest, promotions)
 
 
 @app.command()

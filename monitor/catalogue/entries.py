@@ -15,6 +15,7 @@ from monitor.model.bundle import Manifest
 from monitor.model.promotions import Promotion
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
+from monitor.model.stored_bundles import report_path
 from monitor.settings import Settings
 
 LATEST = "latest"
@@ -145,14 +146,20 @@ def find_version(registry: Registry, model: str, wanted: str | None) -> str:
     raise BundleError(place, f"no version {wanted!r}; {hint}; `ganwatch models list` shows all")
 
 
+def find_report(registry: Registry, model: str, version: str) -> str | None:
+    """Address of the training report of a version, if it has one."""
+    path = report_path(model, version)
+    return f"{registry.url}/{path}" if registry.store.read(path) is not None else None
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(names) or "nothing"
 
 
 def differences(before: Manifest, after: Manifest) -> list[Difference]:
-    """All values that differ, in the order of the manifest; digests of files are left out."""
+    """All values that differ, in the order of the manifest; digests of files and the course of the training are left out."""
     one, other = (dict(_flat(msgspec.to_builtins(manifest))) for manifest in (before, after))
-    keys = [key for key in dict.fromkeys((*one, *other)) if not key.startswith("files.")]
+    keys = [key for key in dict.fromkeys((*one, *other)) if not key.startswith(("files.", "metrics.course"))]
     return [Difference(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
 

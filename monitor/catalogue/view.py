@@ -63,10 +63,11 @@ def print_version(
     version: str,
     roles: Iterable[str],
     signer: str | None,
+    report: str | None,
     manifest: Manifest,
     promotions: Sequence[Promotion],
 ) -> None:
-    """One version: what it is, what it was made from, how it fared at the gate, and when it was promoted."""
+    """One version: what it is, where its report lies, what it was made from, how it fared at the gate, and when it was promoted."""
     table = Table(show_header=False, title=f"model {manifest.model} {version}")
     table.add_row("role", ", ".join(roles) or "none")
     table.add_row("signed by", signer or "nobody")
@@ -75,10 +76,12 @@ def print_version(
     for key, value in manifest.data.items():
         table.add_row(f"data: {key}", _text(value))
     for key, value in manifest.metrics.items():
-        if key != "gate":
+        if key not in ("gate", "course"):
             table.add_row(key, _text(value))
     table.add_row("made with", ", ".join(f"{name} {number}" for name, number in manifest.software.items()))
     console.print(table)
+    if report:
+        console.print(f"report: {report}", soft_wrap=True)  # there to be copied, so never broken
     gate = manifest.metrics.get("gate")
     if gate:
         console.print(_gate_table(gate))

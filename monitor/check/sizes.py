@@ -11,7 +11,7 @@ from monitor.alerting.alert import AlertWriter, Flagged, without_payload
 from monitor.check.model import CheckedModel
 from monitor.check.trials import Trials
 from monitor.errors import BrokerError
-from monitor.model.calibration import decision_threshold
+from monitor.model.decision import decision_threshold
 from monitor.model.detection import detect, explain, imputed_features
 from monitor.settings import Settings
 from monitor.stream.broker import Cluster, broker_errors
@@ -61,7 +61,7 @@ def _write_alerts(model: CheckedModel, settings: Settings, values: Sequence[byte
         attribution=explain(bundle, decoded.frame, found, rows, settings.attribution_top_k),
         imputed=[imputed_features(bundle, found.missing, int(row)) for row in rows],
     )
-    threshold = decision_threshold(settings.threshold, settings.target_alert_rate)
+    threshold = decision_threshold(settings, bundle.calibration)
     writer = AlertWriter.for_bundle(bundle, Cluster("", ""), threshold, with_payload=settings.alert_payload)
     return [alert.to_json() for alert in writer.write(flagged, detected_at=_epoch())]
 

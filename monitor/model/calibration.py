@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,6 +51,17 @@ class Tail:
         inner = np.maximum(1.0 + self.shape * excess, 0.0)
         with np.errstate(divide="ignore"):
             return self.rate * np.power(inner, -1.0 / self.shape)
+
+    def quantile(self, rate: float) -> float:
+        """The raw score above which a share `rate` lies; the inverse of `survival`.
+
+        Args:
+            rate: in (0, `self.rate`].
+        """
+        log_ratio = math.log(self.rate / rate)
+        if abs(self.shape) < 1e-9:
+            return self.start + self.scale * log_ratio
+        return self.start + self.scale / self.shape * math.expm1(self.shape * log_ratio)
 
 
 @dataclass(frozen=True)
@@ -134,11 +146,6 @@ def score_of(p_value: NDArray[np.float64]) -> NDArray[np.float64]:
 def threshold_of(target_alert_rate: float) -> float:
     """The score that a share of `target_alert_rate` of normal records reaches."""
     return float(score_of(np.array([target_alert_rate]))[0])
-
-
-def decision_threshold(threshold: float | None, target_alert_rate: float) -> float:
-    """The least score that is flagged: the fixed one if there is one, else that of the target rate."""
-    return threshold_of(target_alert_rate) if threshold is None else threshold
 
 
 def p_value_of(score: float) -> float:

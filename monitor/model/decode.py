@@ -7,7 +7,6 @@ and puts the reason for a refusal into words. Of equal keys the first counts; ne
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
@@ -144,7 +143,7 @@ class Decoder:
         if lines.startswith(_COMPRESSED):
             return None
         try:
-            frame = pl.read_ndjson(io.BytesIO(lines), schema=self._native_schema)
+            frame = pl.read_ndjson(lines, schema=self._native_schema)  # a stream would leave an object behind
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
         if frame.height != count:

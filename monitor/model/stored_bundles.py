@@ -24,6 +24,15 @@ def folder_of(model: str, version: str) -> str:
     return f"models/{checked_name(model)}/{checked_name(version)}"
 
 
+def report_path(model: str, version: str) -> str:
+    """Where the training report of a version lies in its store; a version may have none.
+
+    Raises:
+        BundleError: one of the two is no name.
+    """
+    return f"reports/{checked_name(model)}/{checked_name(version)}.html"
+
+
 def checked_name(name: str) -> str:
     """A model or version, which becomes part of a path.
 

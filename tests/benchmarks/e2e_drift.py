@@ -37,8 +37,8 @@ TARGET = 0.02
 WINDOWS = 10
 # The rate is measured on each of these parts of a window.
 PARTS = 4
-RECORDS_PER_S = 250
-CHUNK_S = 0.4
+RECORDS_PER_S = 200
+CHUNK_S = 0.5
 BAND = (0.5, 2.0)
 NEVER = 99
 GOALS = {

@@ -100,6 +100,25 @@ def test_a_new_threshold_decides_from_the_next_record_on(configured: Configured)
     assert metrics["ganwatch_rebalances_total"] == 1
 
 
+def test_a_new_threshold_method_decides_from_the_next_record_on(configured: Configured) -> None:
+    records = as_json(readings(300, seed=53, anomalies=30))
+    with configured.daemon("target_alert_rate = 0.02\n") as daemon:
+        daemon.wait_until_ready()
+        by_p_value = daemon.metrics()["ganwatch_threshold"]
+        configured.reload(daemon, 'target_alert_rate = 0.02\nthreshold_method = "quantile"\n', DONE)
+        by_quantile = daemon.metrics()["ganwatch_threshold"]
+        alerts = configured.alerts_of(daemon, records)
+        configured.reload(daemon, "false_discovery_rate = 0.1\n", DONE)
+        together = configured.alerts_of(daemon, records)
+        configured.reload(daemon, 'threshold_method = "fixed"\n', REFUSED)
+    # The last of the records at the quantile has a p-value of one rank more.
+    assert by_p_value - 1 < by_quantile < by_p_value
+    assert 20 <= len(alerts) <= 60
+    assert {alert["threshold"] for alert in alerts} == {round(by_quantile, 2)}
+    assert len(together) >= 20
+    assert all(alert["score"] >= alert["threshold"] > 100 / 6 for alert in together)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [("threshold = ", "is not TOML"), ("treshold = 5\n", "unknown key 'treshold'"), ("threshold = 500\n", "threshold")],

@@ -148,6 +148,16 @@ def test_the_champion_is_shown_by_default_and_the_gate_s_checks_with_it(operator
     assert all(part in line for part in ("at least 0.9", "0.71", "refused"))
 
 
+def test_a_version_s_training_report_is_named_where_there_is_one(operator: Operator) -> None:
+    version = operator.versions[2]
+    assert operator.json("show", version)["report"] is None
+    path = f"reports/machines/{version}.html"
+    operator.registry.store.write(path, b"<!DOCTYPE html>")
+    assert operator.json("show", version)["report"] == f"registry/{path}"
+    assert f"\nreport: registry/{path}\n" in operator.models("show", version).out
+    assert operator.json("show")["report"] is None
+
+
 def test_a_version_is_shown_with_every_promotion_that_names_it(operator: Operator) -> None:
     operator.registry.challenge("machines", operator.versions[2], author="gate", reason="shadow for 30 minutes")
     promotions = operator.json("show", "latest")["promotions"]

@@ -68,6 +68,27 @@ def test_a_file_of_any_format_scores_the_bits_that_detect_gives(
     assert found.frame["flagged"].to_list() == (expected.score >= found.threshold).tolist()
 
 
+@pytest.mark.parametrize("method", ["quantile", "pot"])
+def test_a_file_is_judged_by_the_method_that_the_daemon_uses(
+    settings: Settings, machines_bundle: Bundle, tmp_path: Path, method: str
+) -> None:
+    settings = settings.model_copy(update={"threshold_method": method, "target_alert_rate": 0.1})
+    found = score_file(written(tmp_path / "f.parquet"), settings)
+    judged = Pipeline(machines_bundle, settings, Cluster("c", "t")).judge(batch_of(segment(as_json(FRAME))))
+    alerts = [json.loads(message.value) for message in judged.messages]
+    assert [alert["record"]["offset"] for alert in alerts] == found.frame.filter("flagged")["row"].to_list()
+    assert {alert["threshold"] for alert in alerts} == {round(found.threshold, 2)}
+
+
+def test_the_rows_of_a_file_are_one_micro_batch_to_the_false_discovery_rate(settings: Settings, tmp_path: Path) -> None:
+    settings = settings.model_copy(update={"false_discovery_rate": 0.2})
+    all_rows = score_file(written(tmp_path / "all.parquet"), settings)
+    normal = score_file(written(tmp_path / "normal.parquet", FRAME.head(450)), settings)
+    assert all_rows.frame["flagged"][450:].sum() > 30
+    assert normal.frame["flagged"].sum() < all_rows.frame["flagged"][:450].sum() + 5
+    assert normal.threshold > all_rows.threshold
+
+
 def test_more_rows_than_are_scored_at_once_give_the_same_bits(
     settings: Settings, machines_bundle: Bundle, tmp_path: Path
 ) -> None:

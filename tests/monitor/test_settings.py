@@ -103,7 +103,8 @@ def test_all_problems_of_all_sources_are_reported_at_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("key", "value"),
     [("max_wait_s", "0"), ("max_wait_s", "nan"), ("session_timeout_s", "inf"), ("target_alert_rate", "0"), ("target_alert_rate", "1"),
-     ("threshold", "100.1"), ("threshold", "nan"), ("max_invalid_ratio", "0"), ("http_port", "-1"), ("compression", "rar"),
+     ("threshold", "100.1"), ("threshold", "nan"),
+     ("threshold_method", "guess"), ("false_discovery_rate", "1"), ("max_invalid_ratio", "0"), ("http_port", "-1"), ("compression", "rar"),
      ("log_level", "loud"), ("attribution_top_k", "0"), ("features_topic", ""), ("features_topic", "a b"), ("alerts_topic", "x" * 250),
      ("kafka_api_version", "two"), ("create_topics", "perhaps"), ("group_id", ""), ("max_record_bytes", "10"),
      ("new_topic_replication", "-2")],
@@ -221,6 +222,27 @@ def test_a_secret_from_the_environment_or_a_file_is_not_shown_either(tmp_path: P
         *problems_of(env={"GANWATCH_SSL_PASSWORDS": SECRET}),
     ):
         assert SECRET not in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"threshold_method": "fixed"}, "threshold_method 'fixed' needs threshold"),
+        (
+            {"threshold_method": "pot", "threshold": "50"},
+            "threshold is for threshold_method 'fixed', but that is 'pot'",
+        ),
+        ({"false_discovery_rate": "0.1", "threshold": "50"}, "false_discovery_rate decides by itself"),
+        ({"false_discovery_rate": "0.1", "threshold_method": "pot"}, "false_discovery_rate decides by itself"),
+    ],
+)
+def test_two_things_that_decide_are_refused(given: dict[str, object], problem: str) -> None:
+    (found,) = problems_of(flags=given)
+    assert found.startswith(problem)
+
+
+def test_all_that_decides_can_be_changed_in_a_running_daemon() -> None:
+    assert {"target_alert_rate", "threshold", "threshold_method", "false_discovery_rate"} <= set(RELOADABLE)
 
 
 def test_every_reloadable_setting_exists_and_none_is_a_connection() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import genpareto
 
 from monitor.model.calibration import Calibration
-from training.calibrate import LEAST_EXCESSES, TAIL_START_QUANTILE, fit_calibration, fit_tail
+from training.calibrate import LEAST_EXCESSES, TAIL_START_QUANTILES, fit_calibration, fit_tail
 
 
 def rng(seed: int = 4) -> np.random.Generator:
@@ -32,8 +32,8 @@ def test_the_shape_of_a_generalised_pareto_tail_is_found(shape: float) -> None:
     tail = fit_tail(sorted_sample(shape, 200_000, scale=3.0))
     assert tail is not None
     assert tail.shape == pytest.approx(shape, abs=0.06)
-    assert tail.rate == pytest.approx(1 - TAIL_START_QUANTILE, rel=0.01)
-    assert tail.start == pytest.approx(genpareto.ppf(TAIL_START_QUANTILE, shape, scale=3.0), rel=0.02)
+    assert tail.rate == pytest.approx(1 - TAIL_START_QUANTILES[0], rel=0.01)
+    assert tail.start == pytest.approx(genpareto.ppf(TAIL_START_QUANTILES[0], shape, scale=3.0), rel=0.02)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
@@ -89,6 +89,17 @@ def test_a_bounded_sample_gets_an_exponential_tail_since_a_sample_knows_no_bound
     assert tail.shape == 0.0
     excesses = scores[scores > tail.start] - tail.start
     assert tail.scale == pytest.approx(float(excesses.mean()), rel=0.01)
+
+
+def test_the_tail_of_a_rare_kind_of_records_starts_where_that_kind_does() -> None:
+    # Two in a hundred are of another kind, as where a value was missing; the others end at about 5.
+    common, rare = rng().exponential(0.5, 196_000), 3 + rng(5).exponential(1.0, 4_000)
+    fresh = np.concatenate([rng(6).exponential(0.5, 980_000), 3 + rng(7).exponential(1.0, 20_000)])
+    tail = fit_tail(np.sort(np.concatenate([common, rare]).astype(np.float32)))
+    assert tail is not None
+    assert tail.start > 3
+    for rate in (1e-3, 1e-4):
+        assert 0.7 * rate <= np.mean(fresh >= tail.quantile(rate)) <= 1.4 * rate
 
 
 def test_a_fitted_calibration_can_be_written_and_read() -> None:

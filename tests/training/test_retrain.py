@@ -56,12 +56,13 @@ def test_the_manifest_and_the_report_hold_every_check(registry: Registry) -> Non
     assert (gate["verdict"], gate["decided_against"]) == ("passed", champion)
     assert manifest.data["window_rows"] > 0
     assert manifest.data["replay_rows"] > 0
-    content = registry.store.read(f"reports/machines/{result.version}.md")
+    content = registry.store.read(f"reports/machines/{result.version}.html")
     assert content is not None
     report = content.decode()
-    assert report.startswith(f"# machines {result.version}: passed\n")
+    assert '<span class="passed">passed by the gate</span>' in report
     for check in gate["checks"]:
-        assert f"| {check['name']} | {check['limit']} | {check['value']:.4g} | {check['verdict']} |" in report
+        row = f'<td>{check["name"]}</td><td>{check["limit"]}</td><td class="number">{check["value"]:.4g}</td>'
+        assert f'{row}\n<td class="passed">passed</td>' in report
 
 
 def test_a_refused_challenger_is_registered_with_its_verdict_and_never_promoted(registry: Registry) -> None:

@@ -54,6 +54,10 @@ def test_training_a_file_makes_a_champion_that_scores_and_evaluates(folder: Path
     assert "1,000.0 expected on a million records of normal data at" in done.stdout
     assert done.stderr == ""
     registry = Registry(str(folder / "registry"))
+    report = f"registry/reports/machines/{registry.champion('machines')}.html"
+    assert f"report     {report}\n" in done.stdout
+    for part in ("<h3>Losses</h3>", "a random half of the held-out rows", "normal.csv"):
+        assert part in (folder / report).read_text(encoding="utf-8")
     bundle = load_bundle(registry.fetch("machines", registry.champion("machines")), expected_schema=machines.SCHEMA)
     assert bundle.manifest.metrics["export_difference"] <= 1e-4
     assert len(bundle.calibration.scores) == 600
@@ -75,6 +79,9 @@ def test_labelled_anomalies_stay_out_of_training_and_choose_when_to_stop(folder:
     assert data["train_rows"] + data["calibration_rows"] + data["validation_rows"] == 2000
     assert data["validation_rows"] > 100
     assert summary["configuration"]["options"]["early_stop_num"] == 10
+    report = (folder / summary["report"]).read_text(encoding="utf-8")
+    for part in ("<h3>ROC curve</h3>", "With 100 anomalies among the rows", "<h3>Labelled anomalies</h3>"):
+        assert part in report
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:

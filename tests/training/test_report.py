@@ -1,0 +1,159 @@
+"""The training report: everything a person asks of a model is on one page, which loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from monitor.model.bundle import Bundle
+from monitor.model.calibration import threshold_of
+from tests.reports import GATE, eventful_bundle, evidence_of, full_page
+from training.report.evidence import Group
+from training.report.page import brief, flat, write_report
+from training.report.plots import plot_errors, plot_p_values, plot_raw_scores, plot_scores
+
+
+class Page(HTMLParser):
+    """Text, headings and addresses of a page."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] in ("h1", "h2", "h3") and data.strip():
+            self.headings.append(data.strip())
+        if self.tags and self.tags[-1] != "style":
+            self.text += f" {data.strip()}" if data.strip() else ""
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return full_page(tmp_path_factory.mktemp("report") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def page(content: str) -> Page:
+    return Page(content)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return eventful_bundle(tmp_path / "bundle")
+
+
+def test_every_part_has_its_heading(page: Page) -> None:
+    assert page.headings == [
+        "machines", "Gate", "Training and scores", "Losses", "Choice of the weights", "Scores", "Raw scores",
+        "Calibration of the p-values", "ROC curve", "Precision and recall", "Error by feature", "Thresholds",
+        "Highest scores", "Newest rows", "Judged anomalies", "Data", "Configuration", "Measured", "Made with",
+    ]  # fmt: skip
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(content: str, page: Page) -> None:
+    assert all(address.startswith("#") for address in page.addresses)
+    assert "script" not in page.tags
+    assert "@import" not in content
+    assert re.findall(r"url\((?!#)", content) == []
+
+
+def test_what_happened_and_what_the_gate_said_can_be_read(page: Page) -> None:
+    assert "Started anew: training: loss 'latent' is nan after 50 steps" in page.text
+    assert "12 of 8,000 records could not be read" in page.text
+    assert "refused by the gate" in page.text
+    for check in GATE["checks"]:
+        assert f"{check['name']} {check['limit']} {check['value']:.4g} {check['verdict']}" in page.text
+
+
+def test_the_figures_are_those_of_the_evidence(page: Page, bundle: Bundle) -> None:
+    evidence = evidence_of(bundle)
+    assert evidence.anomalies is not None
+    normal, anomalous = evidence.normal.raw_score, evidence.anomalies.raw_score
+    labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+    assert (len(normal), len(anomalous)) == (3000, 60)
+    assert f"AUROC {roc_auc_score(labels, np.concatenate([normal, anomalous])):.4f}" in page.text
+    best = evidence.anomalies.examples[0]
+    assert best.raw_score == anomalous.max()
+    assert f"{best.score:.1f} {best.p_value:.1e} {best.raw_score:.4g} {best.attribution[0].feature}" in page.text
+    assert f"0.001 {threshold_of(0.001):.1f}" in page.text
+    # Anomalies break current and temperature, and the page says so.
+    assert evidence.anomalies.errors[1:3].sum() > 10 * evidence.normal.errors[1:3].sum()
+
+
+def test_every_plot_is_whole_and_coloured_by_the_style_sheet_alone(content: str) -> None:
+    plots = re.findall(r"<svg.*?</svg>", content, re.DOTALL)
+    assert len(plots) == 8
+    for plot in plots:
+        ET.fromstring(plot)  # noqa: S314 - our own
+    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", "".join(plots)))
+    assert {colour for colour in colours if not colour.startswith("var(--")} <= {"none"}
+    defined = set(re.findall(r"(--[a-z]+):", content))
+    assert {name.split(")")[0] for colour in colours for name in colour.split("var(")[1:]} <= defined
+
+
+def test_without_labels_gate_and_losses_their_parts_are_left_out(tmp_path: Path) -> None:
+    bare = eventful_bundle(tmp_path / "bundle", gate=None, course={}, restarts=[])
+    page = Page(write_report(bare, evidence_of(bare, anomalies=0), 0.001).decode())
+    left_out = {"Gate", "Losses", "Choice of the weights", "ROC curve", "Precision and recall", "Judged anomalies"}
+    assert not left_out & set(page.headings)
+    assert {"Scores", "Calibration of the p-values", "Newest rows"} <= set(page.headings)
+
+
+def test_the_same_evidence_gives_the_same_page(content: str, tmp_path: Path) -> None:
+    assert full_page(tmp_path / "bundle") == content
+
+
+def test_names_of_others_are_shown_and_never_run(tmp_path: Path) -> None:
+    bundle = eventful_bundle(tmp_path / "bundle")
+    remark = "column <script>alert(1)</script> & 'others' hold nothing"
+    page = Page(write_report(bundle, evidence_of(bundle), 0.01, [remark]).decode())
+    assert remark in page.text
+    assert "script" not in page.tags
+
+
+def test_features_may_have_any_name(bundle: Bundle) -> None:
+    names = [r"$\frac$", "温度", "<b>", "a$b$", "x" * 100, "plain"]
+    shown = Page(plot_errors(names, evidence_of(bundle))).text
+    for name in (*names[:4], "x" * 25 + "…", "plain"):
+        assert name in shown
+
+
+@pytest.mark.parametrize(
+    "raw_score", [[0.0, 0.0, 0.0], [-7.0, -6.0, -5.0], [1.0, 2.0, float(np.finfo(np.float32).max)]]
+)
+def test_any_scores_can_be_drawn(raw_score: list[float]) -> None:
+    scores = np.array(raw_score, dtype=np.float32)
+    group = Group("rows", scores, np.array([1.0, 0.5, 1e-12]), np.zeros(1), ())
+    for plot in (plot_raw_scores([group], max(raw_score)), plot_scores([group], 50.0), plot_p_values(group.p_value)):
+        ET.fromstring(plot)  # noqa: S314 - our own
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (True, "yes"), (False, "no"), (1234567, "1,234,567"), (0.000123456, "0.0001235"), ({}, "none"), ([], "none"),
+     ([1, "a"], '[1,"a"]'), ("a", "a"), (0, "0")],
+)  # fmt: skip
+def test_values_are_written_for_people(value: object, text: str) -> None:
+    assert brief(value) == text
+
+
+def test_nested_tables_become_one_with_readable_names() -> None:
+    content = msgspec.json.decode(b'{"preset":"default","options":{"latent_dim":3,"widths":[16]},"left_out":{}}')
+    assert list(flat(content)) == [
+        ("preset", "default"), ("options: latent dim", 3), ("options: widths", [16]), ("left out", {}),
+    ]  # fmt: skip

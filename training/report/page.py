@@ -1,0 +1,190 @@
+"""Writes the report: gathers what the bundle says of itself and what was measured, and fills the page with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from monitor.model.bundle import Bundle
+from monitor.model.decision import decision_threshold, raw_cut
+from monitor.model.registry import Registry
+from monitor.model.stored_bundles import report_path
+from monitor.settings import Settings
+from training.report import plots
+from training.report.evidence import Evidence
+
+_RATES = (1e-2, 1e-3, 1e-4)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot and what to see in it."""
+
+    title: str
+    text: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where records are flagged for one target rate; raw scores are the detector's own."""
+
+    rate: float
+    score: float
+    quantile: float
+    pot: float
+
+
+def write_report(bundle: Bundle, evidence: Evidence, target_alert_rate: float, remarks: Sequence[str] = ()) -> bytes:
+    """The page.
+
+    Args:
+        bundle: as it is in the registry, with the gate's verdict if there is one.
+        evidence: of this bundle.
+        target_alert_rate: of the deployment; the threshold that the plots show.
+        remarks: of the validation of the rows.
+    """
+    manifest = bundle.manifest
+    gate = manifest.metrics.get("gate")
+    page = _environment().get_template("page.html")
+    return page.render(
+        manifest=manifest,
+        version=bundle.version,
+        gate=gate,
+        facts=list(_facts(bundle, evidence)),
+        warnings=[*_warnings(manifest.metrics), *remarks],
+        plots=list(_plots(bundle, evidence, target_alert_rate)),
+        cuts=[_cut(bundle, rate) for rate in _RATES],
+        target=target_alert_rate,
+        groups=evidence.groups,
+        tables={
+            "Data": manifest.data,
+            "Configuration": manifest.configuration | {"detector": manifest.detector},
+            "Measured": {name: value for name, value in manifest.metrics.items() if name not in ("gate", "course")},
+            "Made with": manifest.software,
+        },
+    ).encode()
+
+
+def publish_report(
+    registry: Registry, bundle: Bundle, evidence: Evidence, target_alert_rate: float, remarks: Sequence[str] = ()
+) -> str:
+    """Writes the page beside the models; gives its address.
+
+    Raises:
+        BundleError: the registry cannot be written to.
+    """
+    path = report_path(bundle.manifest.model, bundle.version)
+    registry.store.write(path, write_report(bundle, evidence, target_alert_rate, remarks))
+    return f"{registry.url}/{path}"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("training", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["brief"] = brief
+    environment.filters["flat"] = flat
+    return environment
+
+
+def brief(value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "–"
+    if value in ({}, [], ()):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of a nested table; names of inner ones follow that of their table."""
+    for name, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}: ")
+        else:
+            yield f"{prefix}{name}".replace("_", " "), value
+
+
+def _facts(bundle: Bundle, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """What is said first."""
+    data, metrics = bundle.manifest.data, bundle.manifest.metrics
+    if "train_rows" in data:
+        yield "rows trained on", brief(data["train_rows"])
+    yield "rows that calibrate", brief(len(bundle.calibration.scores))
+    if "best_step" in metrics:
+        yield "weights of step", f"{metrics['best_step']:,} of {metrics['steps']:,}"
+    if evidence.anomalies is not None:
+        truth = plots.truth(evidence)
+        yield "AUROC", f"{roc_auc_score(*truth):.4f}"
+        yield "average precision", f"{average_precision_score(*truth):.4f}"
+    if "train_seconds" in metrics:
+        yield "training", f"{metrics['train_seconds']:,.0f} s"
+
+
+def _warnings(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"Started anew: {restart}" for restart in metrics.get("restarts", ()))
+    if metrics.get("collapse"):
+        yield f"The last attempt collapsed, too: {metrics['collapse']}. Try another seed or detector."
+    if metrics.get("trimmed_rows"):
+        yield f"{metrics['trimmed_rows']:,} training rows that scored highest were left out of a second fit."
+    if metrics.get("calibration_tail", ()) is None:
+        yield "No tail could be fitted to the held-out scores: p-values end at 1 / (rows that calibrate + 1)."
+
+
+def _cut(bundle: Bundle, rate: float) -> Cut:
+    quantile, pot = (
+        Settings.model_validate({"target_alert_rate": rate, "threshold_method": method})
+        for method in ("quantile", "pot")
+    )
+    conformal = Settings.model_validate({"target_alert_rate": rate})
+    return Cut(
+        rate,
+        decision_threshold(conformal, bundle.calibration),
+        float(raw_cut(quantile, bundle.calibration) or 0.0),
+        float(raw_cut(pot, bundle.calibration) or 0.0),
+    )
+
+
+def _plots(bundle: Bundle, evidence: Evidence, target_alert_rate: float) -> Iterator[Plot]:
+    metrics, cut = bundle.manifest.metrics, _cut(bundle, target_alert_rate)
+    course = metrics.get("course", {})
+    if course.get("losses"):
+        yield _plot("Losses", "Mean over the last steps, by part of the network.", plots.plot_losses(course))
+    if course.get("evaluations"):
+        text = "Measured on rows kept out of training; the weights of the best step are kept."
+        yield _plot("Choice of the weights", text, plots.plot_quality(course, metrics["best_step"]))
+    yield _plot(
+        "Scores",
+        f"From 0 to 100. The threshold is that of target_alert_rate = {target_alert_rate:g}.",
+        plots.plot_scores(evidence.groups, cut.score),
+    )
+    yield _plot("Raw scores", "On the detector's own scale.", plots.plot_raw_scores(evidence.groups, cut.quantile))
+    text = f"Of {len(evidence.p_value):,} rows: {evidence.p_value_source}. Above the diagonal there are more alerts than promised."
+    yield _plot("Calibration of the p-values", text, plots.plot_p_values(evidence.p_value))
+    if evidence.anomalies is not None:
+        yield _plot("ROC curve", "At every threshold on the raw score.", plots.plot_roc(evidence))
+        text = f"With {len(evidence.anomalies.raw_score):,} anomalies among the rows."
+        yield _plot("Precision and recall", text, plots.plot_precision_recall(evidence))
+    text = "What each feature adds to the raw score on average; many features: those that add most."
+    yield _plot("Error by feature", text, plots.plot_errors(bundle.schema.feature_names, evidence))
+
+
+def _plot(title: str, text: str, svg: str) -> Plot:
+    return Plot(title, text, Markup(svg))  # noqa: S704 - drawn by ourselves; matplotlib escapes the text in it
