@@ -11,7 +11,7 @@ export POLARS_MAX_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill e2e-drift e2e-swaps bench-retrain-cost faults soak bench-eos bench-kdd99 bench-alert-rate bench-encodings bench-training bench-throughput fuzz clean
+.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill e2e-drift e2e-swaps bench-retrain-cost bench-retrain-kills bench-poisoning faults soak bench-eos bench-kdd99 bench-alert-rate bench-encodings bench-training bench-throughput fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 20
@@ -46,8 +46,8 @@ format: $(READY)  ## let ruff format the code
 e2e-kdd99: $(READY)  ## KDD99 through a real Kafka: every record accounted for, quality, rate, latency, memory
 	$(BIN)/python -m tests.benchmarks.e2e_kdd99
 
-e2e-kill: $(READY)  ## kill -9 the daemon ten times while it lags: nothing lost
-	$(BIN)/python -m tests.benchmarks.e2e_kill
+e2e-kill: $(READY)  ## kill -9 the daemon a hundred times while it lags, with either delivery: nothing lost
+	$(BIN)/python -m tests.faults --rows 1,2
 
 faults: $(READY)  ## the fault table: 22 faults on a real Kafka, each with its figures (SEEDS=3, ROWS=1,2)
 	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),1) --rows "$(ROWS)"
@@ -66,6 +66,12 @@ e2e-swaps: $(READY)  ## a thousand hot swaps while a backlog is worked off
 
 bench-retrain-cost: $(READY)  ## a retraining after five times as many records costs the same
 	$(BIN)/python -m tests.benchmarks.retrain_cost
+
+bench-retrain-kills: $(READY)  ## a retraining killed at fifty random moments: the registry stays whole, the next one goes on
+	$(BIN)/python -m tests.benchmarks.retrain_kills
+
+bench-poisoning: $(READY)  ## slow poisoning of twenty retrainings, with the gate's anchor and without
+	$(BIN)/python -m tests.benchmarks.poisoning
 
 bench-kdd99: $(READY)  ## EfficientGAN on KDD99, the authors' protocol, beside baselines (PRESET=paper, SEEDS=3)
 	$(BIN)/python -m tests.benchmarks.kdd99_protocol --preset $(or $(PRESET),default) --seeds $(or $(SEEDS),3)

@@ -79,6 +79,7 @@ class Service:
         self._next_lag_at = 0.0
         self._waiting_since: float | None = None
         self._backoff_s = FIRST_BACKOFF_S
+        self._poll_fails = False
 
     def stop(self) -> None:
         """Asks the loop to end; safe from a signal handler. `shutdown_timeout_s` runs from the first time."""
@@ -125,8 +126,10 @@ class Service:
         try:
             segments = self._source.poll(self._builder.remaining_s(IDLE_POLL_S), POLL_BATCHES * self._settings.max_rows)
         except KafkaError as error:
+            self._poll_fails = True
             self._back_off(describe_kafka_error(error))
             return
+        self._poll_fails = False
         if self._take(segments):
             self._metrics.stage_seconds.labels("poll").inc(time.perf_counter() - started)
 
@@ -213,7 +216,8 @@ class Service:
         for lag in lags:
             self._metrics.lag_records.labels(str(lag.partition)).set(lag.records)
             self._metrics.lag_seconds.labels(str(lag.partition)).set(lag.seconds)
-        self._end_back_off()
+        if not self._poll_fails:  # a broker may answer this and refuse the records
+            self._end_back_off()
 
     def _back_off(self, error: str) -> None:
         """Waits a little for the broker; says so once.

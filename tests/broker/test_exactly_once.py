@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import time
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from monitor.model.bundle import Bundle
-from tests.benchmarks.e2e_eos import run
 from tests.broker.conftest import Stream
 from tests.broker.test_delivery import expected_alerts, found_alerts
-from tests.conftest import Kafka
 from tests.daemon import Daemon, done_records
 from tests.machines import as_json, readings
 from tests.topics import committed, headers_of, publish, read_alerts, read_all
@@ -81,15 +78,6 @@ def test_messages_that_are_too_large_are_made_smaller_and_all_others_stay_as_the
     ]  # fmt: skip
     (letter,) = read_all(stream.kafka.bootstrap, stream.dead_letters)
     assert headers_of(letter)["size"] == str(len(large) + 1)
-
-
-def test_nothing_is_lost_repeated_or_reordered_when_the_daemon_is_killed_while_it_lags(
-    kafka: Kafka, machines_folder: Path
-) -> None:
-    figures = run(machines_folder, kafka, kills=5, records=12_000)
-    assert figures["eos_kills"] == 5
-    assert figures["eos_lost"] == figures["eos_duplicates"] == figures["eos_reordered"] == figures["eos_wrong"] == 0
-    assert figures["alerts_expected"] > 100
 
 
 def test_a_replica_that_slept_twice_its_session_delivers_nothing_of_what_was_given_away(
