@@ -96,7 +96,9 @@ class Metrics:
         self.last_commit = gauge(
             "last_commit_timestamp_seconds", "When offsets were last committed; 0 before the first time"
         )
-        self.skipped = counter("records_skipped", "Records deleted before they were read, or in a batch that cannot be read")
+        self.skipped = counter(
+            "records_skipped", "Records deleted before they were read, or in a batch that cannot be read"
+        )
         self.rebalances = counter("rebalances", "Changes of the partition assignment")
         self.waiting = gauge("waiting", "1 while the service waits with back-off, and for what", ("reason",))
         for reason in WAITING_REASONS:

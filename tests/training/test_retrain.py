@@ -261,10 +261,11 @@ def test_killed_while_a_challenger_is_tried_it_is_tried_again_by_the_next_run(re
     assert [entry.action for entry in registry.promotions("machines")[1:]] == ["challenge", "challenge", "promote"]
 
 
-def test_nothing_of_it_stays_in_the_folder_for_temporary_files(registry: Registry) -> None:
-    def made() -> list[Path]:
-        return list(Path(tempfile.gettempdir()).glob("ganwatch-retrain-*"))
-
-    before = made()
+def test_nothing_of_it_stays_in_the_folder_for_temporary_files(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     run(registry, 61)
-    assert set(made()) <= set(before)
+    assert list(folder.iterdir()) == []

@@ -83,8 +83,7 @@ def test_killed_in_the_midst_of_training_it_harms_nothing(folder: Path) -> None:
     process = ganwatch(folder, "--data", "new.csv", *RATE, "--lease", "2s")
     assert process.stderr is not None
     for line in process.stderr:
-        if "training step" in line or '"step": "train"' in line:
-            time.sleep(8)
+        if "training step" in line:
             process.kill()
             break
     process.communicate(timeout=30)
