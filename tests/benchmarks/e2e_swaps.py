@@ -91,6 +91,8 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
         "registry": registry.url,
         "registry_poll_s": 0.01,
         "guard_records": 0,
+        # Alerts come with their micro-batches, so that a pause can be told from a large micro-batch only where those are small.
+        "max_rows": 1024,
         "alert_payload": False,
         "log_format": "json",
     }
