@@ -92,7 +92,7 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
         "registry_poll_s": 0.01,
         "guard_records": 0,
         # Alerts come with their micro-batches, so that a pause can be told from a large micro-batch only where those are small.
-        "max_rows": 1024,
+        "max_rows": 2560,
         "alert_payload": False,
         "log_format": "json",
     }
