@@ -13,13 +13,18 @@ from monitor.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def open_registry(settings: Settings) -> Registry:
-    """The registry that the settings name.
+def open_registry(settings: Settings, *, to_publish: bool = False) -> Registry:
+    """The registry that the settings name; it trusts whom they trust.
+
+    Args:
+        settings: of the command.
+        to_publish: what is published is signed, where `signing_key` is set; others need not have the key.
 
     Raises:
-        ConfigError: no such protocol, or its package is not installed.
+        ConfigError: no such protocol, its package is not installed, or a key cannot be used.
     """
-    return Registry(settings.registry, trusted_keys=settings.trusted_keys)
+    signing_key = settings.signing_key if to_publish else None
+    return Registry(settings.registry, trusted_keys=settings.trusted_keys, signing_key=signing_key)
 
 
 def load_champion(settings: Settings) -> Bundle:

@@ -103,7 +103,7 @@ def train(
     """
     from rich.console import Console
 
-    from monitor.model.registry import Registry
+    from monitor.champion import open_registry
     from monitor.model.schema import Schema
     from monitor.settings import load_settings
     from training.history import read_history
@@ -122,7 +122,7 @@ def train(
     }
     given |= {"batch_size": batch_size, "learning_rate": learning_rate, "early_stop_num": early_stop_num}
     features = Schema.load(settings.schema_path)
-    held = Registry(settings.registry, trusted_keys=settings.trusted_keys, signing_key=settings.signing_key)
+    held = open_registry(settings, to_publish=True)
     history = read_history(data, features, settings, label=label, anomaly=anomaly or (), max_rows=max_rows)
     console.print(f"{history.frame.height} rows from {history.source}")
     with console.status("loading TensorFlow"), native_stderr_held():

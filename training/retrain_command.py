@@ -184,14 +184,13 @@ class _Run:
         """Retrains and tells how it ended."""
         from dataclasses import asdict
 
-        from monitor.model.registry import Registry
+        from monitor.champion import open_registry
         from monitor.model.stored_bundles import report_path
         from training.commands import _print_json
         from training.retrain import retrain
 
-        settings = self.settings
         result = retrain(
-            Registry(settings.registry, trusted_keys=settings.trusted_keys, signing_key=settings.signing_key),
+            open_registry(self.settings, to_publish=True),
             self.plan,
             read=lambda: self.source.read(self.settings, self.plan.schema, self.plan.model),
             train=self._train,
@@ -202,7 +201,7 @@ class _Run:
             named = f" {result.version}" if result.version else ""
             typer.echo(f"model {self.plan.model}{named}: {result.outcome}; {result.reason}")
             if result.version:
-                typer.echo(f"report {settings.registry}/{report_path(self.plan.model, result.version)}")
+                typer.echo(f"report {self.settings.registry}/{report_path(self.plan.model, result.version)}")
         return result
 
     def again(self, _reason: str) -> None:
@@ -213,7 +212,7 @@ class _Run:
         """Loads TensorFlow only now: most of what can go wrong goes wrong earlier."""
         from rich.console import Console
 
-        from monitor.model.registry import Registry
+        from monitor.champion import open_registry
         from monitor.native_output import native_stderr_held
         from training.progress import TrainingProgress
 
@@ -222,7 +221,7 @@ class _Run:
             from training.train import find_devices
 
             find_devices()
-        registry = Registry(self.settings.registry)
+        registry = open_registry(self.settings)
         last = registry.last_promotion(self.plan.model)
         champion = registry.fetch_manifest(self.plan.model, last.champion) if last else None
         plan = training_plan(champion, ChallengerPlan(**self.changes))

@@ -192,11 +192,11 @@ def new_key(
 
 
 def _open(config: Any, flags: dict[str, object]) -> tuple[Settings, Registry]:
-    from monitor.model.registry import Registry
+    from monitor.champion import open_registry
     from monitor.settings import load_settings
 
     settings = load_settings(config, flags=flags)
-    return settings, Registry(settings.registry, trusted_keys=settings.trusted_keys)
+    return settings, open_registry(settings)
 
 
 def _verify(registry: Registry, model: str, version: str, settings: Settings) -> None:

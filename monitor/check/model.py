@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from monitor.champion import open_registry
 from monitor.check.trials import Trials
 from monitor.errors import BundleError
 from monitor.model.bundle import Bundle, load_bundle
@@ -39,7 +40,7 @@ def try_model(trials: Trials, settings: Settings) -> CheckedModel | None:
         trials.leave(["registry", "model"], "they belong to the schema")
         return None
     # A remote one keeps what it fetched as long as it lives.
-    registry = Registry(settings.registry, trusted_keys=settings.trusted_keys)
+    registry = open_registry(settings)
     version = trials.attempt(
         "registry",
         lambda: _find_version(registry, schema, settings),

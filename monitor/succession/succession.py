@@ -77,7 +77,10 @@ class Succession:
 
     def decide_by(self, settings: Settings) -> None:
         """Other decision settings from now on."""
-        self.pipeline = watched(replace(self.pipeline, settings=settings))
+        target = self.pipeline.target_alert_rate
+        self.pipeline = replace(self.pipeline, settings=settings)
+        if self.pipeline.target_alert_rate != target:
+            self.pipeline = watched(self.pipeline)
         self._outcomes.in_service(self.pipeline)
 
     def _take_over(self, offer: Offer) -> None:

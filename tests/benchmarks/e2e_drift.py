@@ -105,6 +105,8 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, default=Path("out/e2e-drift.png"))
     parser.add_argument("--swaps", type=int, default=200)
     arguments = parser.parse_args()
+    if not os.environ.get("GANWATCH_DATA"):
+        parser.error("set GANWATCH_DATA: the folder of the data sets")
     data = Path(os.environ["GANWATCH_DATA"])
     with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
         kafka = Kafka(broker.bootstrap)

@@ -304,3 +304,13 @@ def test_the_watch_looks_by_itself_and_ends_when_told(scene: Scene) -> None:
     scene.watch.stop()
     scene.watch._thread.join(timeout=5)
     assert not scene.watch._thread.is_alive()
+
+
+def test_what_the_drift_watch_has_learned_is_kept_unless_the_target_changes(scene: Scene) -> None:
+    learned, settings = scene.succession.pipeline.drift, scene.succession.pipeline.settings
+    assert learned is not None
+    scene.succession.decide_by(settings.model_copy(update={"log_level": "debug", "attribution_top_k": 2}))
+    assert scene.succession.pipeline.drift is learned
+    assert scene.succession.pipeline.settings.attribution_top_k == 2
+    scene.succession.decide_by(settings.model_copy(update={"target_alert_rate": 0.02}))
+    assert scene.succession.pipeline.drift is not learned
