@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.model.calibration import score_of, threshold_of, tie_breakers
 from monitor.model.registry import Registry
@@ -34,7 +35,7 @@ from training.history import History
 DISTINCT = 50_000
 RATE = 0.01
 PACE_S = 0.035
-RECORDS_A_SWAP = 12_000
+RECORDS_A_SWAP = 16_000
 # A promotion is synced to the disk, which a broker under load keeps busy.
 MEMORY = Path("/dev/shm")  # noqa: S108
 GOALS = {
@@ -91,8 +92,6 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
         "registry": registry.url,
         "registry_poll_s": 0.01,
         "guard_records": 0,
-        # Alerts come with their micro-batches, so that a pause can be told from a large micro-batch only where those are small.
-        "max_rows": 2560,
         "alert_payload": False,
         "log_format": "json",
     }
@@ -106,6 +105,8 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
     events = [json.loads(record.value) for record in read_all(kafka.bootstrap, topics["events"])]
     lost, wrong = compare(registry, topics["features"], distinct, sent, alerts)
     swapped = [event for event in events if event["kind"] == "swapped"]
+    gaps, around = silences(alerts, swapped)
+    usual = float(np.median(gaps))
     return {
         "swaps": len(swapped),
         "swap_records": sent,
@@ -113,7 +114,9 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
         "swap_lost": lost + sent - metrics["ganwatch_records_scored_total"],
         "swap_wrong": wrong,
         "swap_rolled_back": metrics['ganwatch_model_swaps_total{outcome="rolled_back"}'],
-        "swap_pause_p99_s": round(pause_p99(alerts, swapped), 3),
+        "swap_pause_p99_s": round(max(0.0, float(np.quantile(around, 0.99)) - usual), 3),
+        "batch_period_s": round(usual, 3),
+        "batch_period_p99_s": round(float(np.quantile(gaps, 0.99)), 3),
         "swap_load_ratio": round(rate / bare, 3),
         "swap_records_per_s": round(rate),
         "bare_records_per_s": round(bare),
@@ -167,12 +170,19 @@ def compare(
     return lost, int((np.abs(stated - expected) > 0.01).sum()) + repeated
 
 
-def pause_p99(alerts: Sequence[dict[str, Any]], swapped: Sequence[dict[str, Any]]) -> float:
-    """Seconds without an alert around a swap: the 99th percentile over the swaps."""
+def silences(
+    alerts: Sequence[dict[str, Any]], swapped: Sequence[dict[str, Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds between two micro-batches that raised alerts, of all of them and of those around each swap.
+
+    All alerts of a micro-batch bear the moment it was judged. A pause is what the time around a swap has more than the
+    usual one, which is the micro-batch itself.
+    """
     at = np.unique([seconds(alert["detected_at"]) for alert in alerts])
+    gaps = np.diff(at)
     moments = np.array([seconds(event["time"]) for event in swapped])
     after = np.clip(np.searchsorted(at, moments), 1, len(at) - 1)
-    return float(np.quantile(at[after] - at[after - 1], 0.99))
+    return gaps, gaps[after - 1]
 
 
 def seconds(stamp: str) -> float:
