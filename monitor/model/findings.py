@@ -93,7 +93,7 @@ def shown(value: object) -> str:
 
 def number(value: float) -> str:
     """Whole numbers in full, others with six digits."""
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.6g}"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
 
 
 def percent(share: float) -> str:

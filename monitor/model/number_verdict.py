@@ -123,7 +123,8 @@ def _describe_numbers(numbers: pl.Series, distinct: int, *, whole: bool) -> str:
         ones = percent(float(numbers.mean() or 0.0))  # type: ignore[arg-type]
         return f"1 in {ones} of the rows, otherwise 0; numeric, since a boolean field holds true or false"
     low, high = (number(edge) for edge in _extremes(numbers))
-    text = f"{low} … {high}, median {number(cast(float, numbers.median()))}"
+    middle = cast(float, numbers.quantile(0.5, "lower"))  # the mean of two may overflow
+    text = f"{low} … {high}, median {number(middle)}"
     top, share = most_frequent(numbers, 1)[0]
     if share >= 0.5 and distinct > 1:
         text += f"; {number(float(cast(float, top)))} in {percent(share)} of the rows"

@@ -115,6 +115,10 @@ def test_milliseconds_are_a_time_even_in_a_handful_of_rows_without_a_telling_nam
     assert verdict_of("s", [int(m.timestamp()) for m in MOMENTS[:3]]) == "numeric"
 
 
+def test_the_largest_numbers_have_a_median() -> None:
+    assert "median 1e+308" in finding_of("load", [1e308, 1.7e308, 1e308, 1.7e308]).reason
+
+
 def test_a_reason_tells_range_median_and_the_most_frequent_value() -> None:
     assert finding_of("load", [0, 0, 0, 0, 8, 2]).reason == "0 … 8, median 0; 0 in 66.7 % of the rows"
 
