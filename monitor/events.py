@@ -1,9 +1,13 @@
-"""The document `ganwatch.model-event/1`: what happens to the models in service, for those who want to act on it."""
+"""The document `ganwatch.model-event/1`: what happens to the models in service, for those who want to act on it.
+
+Its JSON Schema is `events.schema.json` beside this file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any, Literal
 
 import msgspec
@@ -46,3 +50,9 @@ class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
 def event_time() -> str:
     """This moment as events state it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_schema() -> dict[str, Any]:
+    """The JSON Schema of the document."""
+    schema: dict[str, Any] = msgspec.json.decode(files("monitor").joinpath("events.schema.json").read_bytes())
+    return schema

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import polars as pl
 import pytest
 
 from monitor.archive.layout import ALERT_ID, OFFSET, folder_of, list_strata, read_stratum
+from monitor.events import event_schema
 from monitor.model.store import open_store
 from tests import machines
 from tests.broker.conftest import Stream
@@ -67,5 +69,6 @@ def test_records_that_change_are_announced_within_five_hundred_of_them(stream: S
         daemon.wait_until_done(8000)
         assert daemon.metrics()['ganwatch_drifts_total{kind="abrupt"}'] >= 1
     first = json.loads(read_all(stream.kafka.bootstrap, events)[0].value)
-    assert (first["format"], first["kind"], first["model"]) == ("ganwatch.model-event/1", "drift", "machines")
+    jsonschema.validate(first, event_schema())
+    assert (first["kind"], first["model"]) == ("drift", "machines")
     assert 6000 < first["detail"]["at_record"] <= 6500

@@ -14,9 +14,10 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pytest
+from jsonschema import Draft202012Validator
 from prometheus_client import CollectorRegistry
 
-from monitor.events import ModelEvent
+from monitor.events import ModelEvent, event_schema
 from monitor.model.bundle import FILES, MANIFEST, Bundle, read_manifest, write_bundle
 from monitor.model.registry import Registry
 from monitor.settings import Settings
@@ -50,12 +51,17 @@ class Scene:
 
     def __post_init__(self) -> None:
         bundle = self.registry.load("machines", self.champion)
-        outcomes = Outcomes(self.metrics, self.events.append, "machines", "group")
+        outcomes = Outcomes(self.metrics, self.announce, "machines", "group")
         self.watch = RegistryWatch(self.registry, machines.SCHEMA, bundle, 60.0, outcomes)
         settings = Settings.model_validate({"target_alert_rate": 0.01})
         pipeline = Pipeline(bundle, settings, Cluster("c", "t"))
         self.succession = Succession(pipeline, self.watch, outcomes, self.guard_records)
         self._next_offset = 0
+
+    def announce(self, event: ModelEvent) -> None:
+        """Keeps an event that is what its schema says."""
+        Draft202012Validator(event_schema()).validate(msgspec.json.decode(event.to_json()))
+        self.events.append(event)
 
     @property
     def version(self) -> str:
