@@ -43,7 +43,7 @@ app = typer.Typer(
     help="Watches a Kafka topic for anomalous records: a trained EfficientGAN scores them, alerts say which fields were odd and "
     "what was expected instead.",
     epilog="Start with `ganwatch demo`, or with your own data: init, train, run. Exit codes: 2 configuration, 3 too many bad "
-    "records, 4 model, 5 broker.",
+    "records, 4 model, 5 broker, 6 stuck.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

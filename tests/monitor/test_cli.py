@@ -91,7 +91,7 @@ def test_help_lists_the_commands_and_exit_codes(terminal: Terminal) -> None:
     assert outcome.code == 0
     for command in ("init", "run", "score", "train", "evaluate", "simulate"):
         assert f"\n  {command} " in outcome.out
-    assert "Exit codes: 2 configuration, 3 too many bad records, 4 model, 5 broker." in " ".join(outcome.out.split())
+    assert "Exit codes: 2 configuration, 3 too many bad records, 4 model, 5 broker, 6 stuck." in " ".join(outcome.out.split())
 
 
 @pytest.mark.parametrize("command", ["init", "run", "score"])
