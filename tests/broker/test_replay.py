@@ -19,6 +19,7 @@ from monitor.model.bundle import Bundle
 from monitor.model.registry import Registry
 from tests.broker.conftest import Stream
 from tests.bundles import bundle_created
+from tests.faults.history import SAID
 from tests.machines import as_json, readings
 from tests.terminal import Terminal, flags_of, terminal_in
 from tests.topics import committed, publish, read_alerts, read_all
@@ -28,19 +29,6 @@ pytestmark = pytest.mark.broker
 ROOT = Path(__file__).parents[2]
 LONG_AGO = "2020-01-01"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SAME = (
-    "id",
-    "score",
-    "p_value",
-    "raw_score",
-    "threshold",
-    "severity",
-    "attribution",
-    "imputed",
-    "model",
-    "record",
-    "payload",
-)
 
 
 def in_terminal(
@@ -87,8 +75,8 @@ def test_history_is_scored_as_it_was_live_and_the_live_group_does_not_notice(
     assert content["invalid"] == {"empty": 1, "not_json": 1}
     assert len(again) >= 60
     live = {key: alert for key, alert in live.items() if alert["record"]["offset"] < 3002}
-    assert {key: [alert[part] for part in SAME] for key, alert in again.items()} == {
-        key: [alert[part] for part in SAME] for key, alert in live.items()
+    assert {key: [alert[part] for part in SAID] for key, alert in again.items()} == {
+        key: [alert[part] for part in SAID] for key, alert in live.items()
     }
     assert committed(stream.kafka.bootstrap, stream.group, stream.features) == {0: 3102}
     assert committed(stream.kafka.bootstrap, content["group_id"], stream.features) == {0: 3002}

@@ -45,9 +45,12 @@ def test_a_batch_slower_than_max_poll_interval_s_costs_no_membership(stage: Stag
     assert_passed(stalls.slow_batch(stage, 0, records=1000))
 
 
-def test_replicas_that_give_up_everything_at_each_change_lose_nothing(stage: Stage) -> None:
-    delivered, _ = replicas.scale(stage, 0, 1.0, {"rebalance_protocol": "eager"})
-    assert_passed(Outcome(delivered.at_least_once))
+def test_replicas_scale_from_one_to_four_to_two_to_three_under_load(stage: Stage) -> None:
+    assert_passed(replicas.scaling(stage, 0, pause_s=1.0))
+
+
+def test_a_rolling_restart_loses_nothing_and_repeats_nothing(stage: Stage) -> None:
+    assert_passed(replicas.rolling_restarts(stage, 0, rounds=1))
 
 
 def test_a_clock_that_is_set_back_an_hour_hangs_nothing(stage: Stage) -> None:
