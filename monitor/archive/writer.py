@@ -49,6 +49,11 @@ class ClosedStratum:
 
     parts: dict[Kind, tuple[pl.DataFrame, int]]
 
+    @property
+    def rows(self) -> int:
+        """Of all kinds."""
+        return sum(frame.height for frame, _ in self.parts.values())
+
 
 class ArchiveWriter:
     """The present stratum of one monitor; owned by the thread that delivers."""
