@@ -68,7 +68,7 @@ OPTIONS = {
 # The next one as soon as the one before can be raised so far; numbers that the suite calls foreign lie at most ten of their
 # spreads beyond the largest normal one.
 ATTACKED = ("motor.current_a", "motor.temperature_c", "load", "pieces")
-OPEN_FROM = 12.0
+OPEN_FROM = 6.0
 CANDIDATES = 4
 # In spreads of the column.
 STEPS_OUT = np.geomspace(0.1, 1000.0, 60)
