@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # What we are compared with has pins of its own.
 RIVALS := .venv-rivals
+RIVAL_SCORERS := .venv-rivals-scoring
 # Two cores are the smallest machine we promise figures for; nothing here may start more threads.
 export OMP_NUM_THREADS ?= 2
 export POLARS_MAX_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill e2e-drift e2e-swaps bench-retrain-cost bench-retrain-kills bench-poisoning faults soak bench-eos bench-kdd99 bench-alert-rate bench-encodings bench-training bench-throughput fuzz clean
+.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill e2e-drift e2e-swaps bench-retrain-cost bench-retrain-kills bench-poisoning faults soak bench-eos bench-kdd99 bench-alert-rate bench-encodings bench-training bench-throughput bench-scoring bench-cpu bench-scale fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 20
@@ -93,8 +94,22 @@ $(RIVALS)/.ready: tests/benchmarks/rivals/requirements.txt
 bench-throughput: $(READY) $(RIVALS)/.ready  ## records a second against a bare poll loop, Quix Streams, Bytewax, a loop by hand
 	RIVALS_PYTHON=$(RIVALS)/bin/python $(BIN)/python -m tests.benchmarks.throughput --repetitions $(or $(REPETITIONS),5)
 
+$(RIVAL_SCORERS)/.ready: tests/benchmarks/rivals/requirements-scoring.txt
+	$(PYTHON) -m venv $(RIVAL_SCORERS)
+	$(RIVAL_SCORERS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-scoring: $(READY) $(RIVAL_SCORERS)/.ready  ## our scorer against keras.predict, tf.function, PyOD's ALAD, River (torch: 6 GB)
+	RIVALS_PYTHON=$(RIVAL_SCORERS)/bin/python $(BIN)/python -m tests.benchmarks.scoring
+
+bench-cpu: $(READY)  ## CPU of a record, split by stage
+	$(BIN)/python -m tests.benchmarks.cpu_profile
+
+bench-scale: $(READY)  ## rate against replicas, features, micro-batch, record size, alerts: a picture
+	$(BIN)/python -m tests.benchmarks.scale
+
 fuzz: $(READY)  ## bytes of others against every reader of ours, guided by coverage (RUNS of the decoder, SECONDS of each other)
 	$(BIN)/python -m tests.fuzz --runs $(or $(RUNS),1000000) --seconds $(or $(SECONDS),60)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) $(RIVALS) .cache build dist *.egg-info
+	rm -rf $(VENV) $(RIVALS) $(RIVAL_SCORERS) .cache build dist *.egg-info

@@ -15,7 +15,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
+from monitor.champion import load_champion
+from monitor.model.bundle import Bundle
 from monitor.model.schema import Schema
+from monitor.settings import Settings
 from tests.conftest import Kafka
 from tests.daemon import Daemon, done_records
 from training.datasets import KDD99_LABEL, kdd99_schema, load_kdd99, split_kdd99, to_feature_frame
@@ -40,6 +43,13 @@ class World:
 
 def prepare(folder: Path, kafka: Kafka, data: Path) -> World:
     """Trains on one half and encodes the other."""
+    rows = train_champion(folder, data)
+    write_offline_file(rows, folder / "other-half.parquet")
+    return World(folder, kafka, encode(rows), (rows[KDD99_LABEL] == "normal.").to_numpy())
+
+
+def train_champion(folder: Path, data: Path) -> pd.DataFrame:
+    """Has `ganwatch train` make a model of one half's inliers; returns the rows of the other half in a random order."""
     frame = load_kdd99(data)
     split = split_kdd99(frame)
     write_schema(kdd99_schema(), folder / "features.toml")
@@ -47,9 +57,12 @@ def prepare(folder: Path, kafka: Kafka, data: Path) -> World:
     say(f"training on {len(split.train)} inliers")
     ganwatch(folder, "train", "--data", "train.parquet")
     rest = np.setdiff1d(np.arange(len(frame)), np.concatenate([split.train, split.train_anomalies]))
-    rows = frame.iloc[np.random.default_rng(0).permutation(rest)]
-    write_offline_file(rows, folder / "other-half.parquet")
-    return World(folder, kafka, encode(rows), (rows[KDD99_LABEL] == "normal.").to_numpy())
+    return frame.iloc[np.random.default_rng(0).permutation(rest)]
+
+
+def champion(folder: Path) -> Bundle:
+    """The model of a folder, as its daemon loads it."""
+    return load_champion(Settings(registry=str(folder / "registry"), schema_path=str(folder / "features.toml")))
 
 
 def write_schema(schema: Schema, path: Path) -> None:

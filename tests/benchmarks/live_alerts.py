@@ -50,8 +50,8 @@ class LiveAlerts:
                     self._latencies.append(now - datetime.fromisoformat(stamp).timestamp())
         consumer.close()
 
-    def publish(self, records: Sequence[bytes], topic: str, rate: float | None, partition: int = 0) -> None:
-        """Sends records in order to one partition, so many a second or as fast as possible."""
+    def publish(self, records: Sequence[bytes], topic: str, rate: float | None) -> None:
+        """Sends records in order to the first partition, so many a second or as fast as possible."""
         # The native client, since at the highest rates the Python one would need more than the core it gets.
         producer = Producer(
             {
@@ -67,7 +67,7 @@ class LiveAlerts:
         for number, record in enumerate(records):
             if rate is not None and (rate < 1000 or number % 50 == 0):
                 time.sleep(max(0.0, started + number / rate - time.perf_counter()))
-            producer.produce(topic, value=record, partition=partition)
+            producer.produce(topic, value=record, partition=0)
         producer.flush()
 
     def latency_quantile(self, q: float) -> float:

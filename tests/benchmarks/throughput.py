@@ -21,22 +21,33 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from monitor.champion import load_champion
 from monitor.model.schema import Schema
-from monitor.settings import Settings
 from tests.benchmarks.encodings import pack, packed_schema
 from tests.benchmarks.goals import Goals, report
-from tests.benchmarks.kdd99_stream import World, backlog_rate, bare_poll, create, draw, prepare, say, write_schema
+from tests.benchmarks.kdd99_stream import (
+    World,
+    backlog_rate,
+    bare_poll,
+    champion,
+    create,
+    draw,
+    prepare,
+    say,
+    write_schema,
+)
 from tests.benchmarks.live_alerts import LiveAlerts
+from tests.benchmarks.replicas import replicas_rate
 from tests.conftest import Kafka
-from tests.daemon import Daemon, done_records
+from tests.daemon import Daemon
 from tests.kafka_broker import KafkaBroker
 
 RECORDS = 300_000
 SLOW_RECORDS = 15_000
 TARGET_ALERT_RATE = 0.01
 IDLE_RATE, LIVE_S = 20, 10
+HELP_RUNS = 5
 GOALS: Goals = {
     "ratio_bare_poll": lambda value: value >= 0.85,
     "ratio_hand_written": lambda value: value >= 20,
@@ -48,6 +59,7 @@ GOALS: Goals = {
     "p99_idle_s": lambda value: value <= 0.1,
     "rss_mb": lambda value: value <= 250,
     "ready_s": lambda value: value <= 2.5,
+    "help_s": lambda value: value <= 0.5,
 }
 
 
@@ -94,12 +106,10 @@ def main() -> int:
     return report(figures, GOALS)
 
 
-def run(world: World, repetitions: int, broker_pid: int) -> dict[str, float]:
+def run(world: World, repetitions: int, broker_pid: int) -> dict[str, Any]:
     """Publishes, lets the contenders take turns, then measures latency and replicas."""
     publish(world)
-    bundle = load_champion(
-        Settings(registry=str(world.folder / "registry"), schema_path=str(world.folder / "features.toml"))
-    )
+    bundle = champion(world.folder)
     contenders: Mapping[str, Callable[[], float]] = {
         "bare poll": lambda: bare_poll(world.kafka, "one", RECORDS),
         "ganwatch": lambda: daemon_rate(world, measured),
@@ -127,26 +137,24 @@ def run(world: World, repetitions: int, broker_pid: int) -> dict[str, float]:
         "p99_idle_s": round(latency(world, IDLE_RATE), 4),
         "rss_mb": round(max(measured.rss_mb), 1),
         "ready_s": round(statistics.median(measured.ready_s), 2),
+        "help_s": round(help_seconds(), 2),
         "alert_share": round(measured.alert_share, 4),
         "records_per_s": round(ours),
         "bare_poll_records_per_s": round(measured.median("bare poll")),
-        "bundle_sha256": bundle.sha256,  # type: ignore[dict-item]
+        "bundle_sha256": bundle.sha256,
     }
 
 
 def publish(world: World) -> None:
-    """One topic for all contenders, one of packed records, one of two partitions for the replicas, one for the latency."""
-    for topic, partitions in (("one", 1), ("packed", 1), ("two", 2), ("live", 1)):
-        create(world.kafka, topic, partitions)
+    """One topic for all contenders and one of packed records."""
+    for topic in ("one", "packed"):
+        create(world.kafka, topic)
         create(world.kafka, f"{topic}-alerts")
     create(world.kafka, "dead-letters")
     records = draw(world, RECORDS, 0.0)  # normal ones: one in a hundred of them is flagged
-    say(f"publishing {3 * RECORDS} records")
-    packed = pack_topic(world, records)
-    for topic, partition, part in (
-        ("one", 0, records), ("packed", 0, packed), ("two", 0, records[::2]), ("two", 1, records[1::2]),
-    ):  # fmt: skip
-        LiveAlerts(world.kafka.bootstrap, f"{topic}-alerts").publish(part, topic, None, partition)
+    say(f"publishing {2 * RECORDS} records")
+    for topic, values in (("one", records), ("packed", pack_topic(world, records))):
+        LiveAlerts(world.kafka.bootstrap, f"{topic}-alerts").publish(values, topic, None)
 
 
 def pack_topic(world: World, records: list[bytes]) -> list[bytes]:
@@ -221,45 +229,33 @@ def latency(world: World, rate: float) -> float:
 
 def two_replicas(world: World, broker_pid: int) -> float:
     """Rate of two replicas, each on a core of its own, over that of one on one core."""
-    one, two = replicas_rate(world, [{0}], broker_pid), replicas_rate(world, [{0}, {1}], broker_pid)
-    say(f"one replica on one core {one:,.0f} records/s, two on a core each {two:,.0f}")
-    return two / one
+    records = draw(world, RECORDS, 0.0)
+    rates = []
+    for cores in ([{0}], [{0}, {1}]):
+        together = replicas_rate(
+            world.folder,
+            world.kafka,
+            broker_pid,
+            parts=(records[::2], records[1::2]),
+            cores=cores,
+            settings=settings_of(world, "two"),
+        )
+        rates.append(together.records_per_s)
+        say(
+            f"{len(cores)} replicas on a core each: {together.records_per_s:,.0f} records/s, "
+            f"the broker took {together.broker_cores:.2f} of a core"
+        )
+    return rates[1] / rates[0]
 
 
-def replicas_rate(world: World, cores: list[set[int]], broker_pid: int) -> float:
-    """Records per second of some replicas, each pinned to its cores."""
-    settings = settings_of(world, "two")
-    daemons = [Daemon(world.folder, settings | {"http_port": 0}).start() for _ in cores]
-    try:
-        for daemon, own in zip(daemons, cores, strict=True):
-            pin(daemon.pid, own)
-        for daemon in daemons:
-            daemon.wait_until_ready()
-        busy = cpu_seconds(broker_pid)
-        points: list[tuple[float, float]] = []
-        while not points or points[-1][1] < RECORDS:
-            done = sum(done_records(daemon.metrics()) for daemon in daemons)
-            if done and (not points or done > points[-1][1]):
-                points.append((time.perf_counter(), done))
-            time.sleep(0.1)
-        (first_at, first), (last_at, last) = points[0], points[-1]
-        say(f"the broker took {(cpu_seconds(broker_pid) - busy) / (last_at - first_at):.2f} of a core meanwhile")
-        return (last - first) / (last_at - first_at)
-    finally:
-        for daemon in daemons:
-            daemon.stop()
-
-
-def pin(pid: int, cores: set[int]) -> None:
-    """Every thread of a process to some cores; those it starts later inherit it."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def help_seconds() -> float:
+    """Median seconds of `ganwatch --help`."""
+    command, times = [sys.executable, "-m", "monitor.cli", "--help"], []
+    for _ in range(HELP_RUNS):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 if __name__ == "__main__":

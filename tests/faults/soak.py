@@ -129,6 +129,7 @@ def soak(stage: Stage, seed: int, *, records: int = 15_000_000) -> Outcome:
             "soak_records": records,
             "soak_records_per_s": round(records / seconds),
             "soak_mb_per_million": round(mb_per_million, 3),
+            "soak_growth_in_5_million": round(5 * mb_per_million / samples.resident_mb[warm[0]], 4),
             "soak_peak_mb": round(max(samples.resident_mb), 1),
             "soak_descriptors_growth": more_files,
             "soak_threads_growth": more_threads,

@@ -15,12 +15,27 @@ import keras
 import numpy as np
 import polars as pl
 from kafka import KafkaConsumer, KafkaProducer
+from numpy.typing import NDArray
 
 from monitor.model.bundle import load_bundle
+from training.detectors.efficient_gan import EfficientGAN
 from training.detectors.efficient_gan_options import EfficientGANOptions
-from training.detectors.networks import dense_encoder, dense_generator, joint_discriminator
 
-LATENT_DIM = 32
+
+class KerasScorer:
+    """The score in three `keras.predict` calls, by networks of the preset `default`, untrained."""
+
+    def __init__(self, n_columns: int) -> None:
+        detector = EfficientGAN(n_columns, EfficientGANOptions.preset("default"), seed=0)
+        self._networks = detector.members[0].networks
+
+    def score(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """X float32 (n_rows, n_columns) → float32 (n_rows,)."""
+        z = self._networks.encoder.predict(X, verbose=0)
+        x_hat = self._networks.generator.predict(z, verbose=0)
+        logits, _ = self._networks.discriminator.predict([X, z], verbose=0)
+        score: NDArray[np.float32] = np.abs(X - x_hat).sum(axis=1) + np.asarray(logits).reshape(len(X))
+        return score
 
 
 def main(bootstrap: str, topic: str, records: int, bundle_path: str, target_alert_rate: float) -> None:
@@ -28,11 +43,7 @@ def main(bootstrap: str, topic: str, records: int, bundle_path: str, target_aler
     bundle = load_bundle(bundle_path)
     dtypes = {"numeric": pl.Float64, "categorical": pl.String, "boolean": pl.Boolean}
     schema = {feature.name: dtypes[feature.kind] for feature in bundle.schema.features}
-    width = bundle.preprocessor.n_columns
-    options, rng = EfficientGANOptions.preset("default"), np.random.default_rng(0)
-    encoder = dense_encoder(width, LATENT_DIM, options.encoder_widths, rng)
-    generator = dense_generator(width, LATENT_DIM, options.generator_widths, rng)
-    discriminator = joint_discriminator(width, LATENT_DIM, options.discriminator_width, options.dropout, rng)
+    scorer = KerasScorer(bundle.preprocessor.n_columns)
     consumer = KafkaConsumer(
         topic,
         bootstrap_servers=bootstrap,
@@ -45,11 +56,7 @@ def main(bootstrap: str, topic: str, records: int, bundle_path: str, target_aler
     while done < records:
         for batch in consumer.poll(timeout_ms=1000, max_records=500).values():
             frame = pl.DataFrame([json.loads(record.value) for record in batch], schema=schema)
-            X = bundle.preprocessor.transform(frame).X
-            z = encoder.predict(X, verbose=0)
-            x_hat = generator.predict(z, verbose=0)
-            logits = discriminator.predict([X, z], verbose=0)
-            score = np.abs(X - x_hat).sum(axis=1) + np.asarray(logits[0]).reshape(len(X))
+            score = scorer.score(bundle.preprocessor.transform(frame).X)
             for row in np.flatnonzero(score >= np.quantile(score, 1 - target_alert_rate)).tolist():
                 producer.send(f"{topic}-alerts", value=batch[row].value)
             consumer.commit()
