@@ -25,6 +25,7 @@ from training.history import History
 
 MODEL = "machines"
 LONGEST_PAUSE_S = 0.1
+LEAST_LOAD = 0.5
 OTHER = machines.SCHEMA.model_copy(update={"features": machines.SCHEMA.features[:-1]})
 
 
@@ -38,13 +39,17 @@ def swaps(stage: Stage, seed: int, *, count: int = 1000) -> Outcome:
             "no alert of both models is lost": found["swap_lost"] == 0,
             "every alert says what the model would that it names": found["swap_wrong"] == 0,
             "p99 of the pause below 0.1 s": found["swap_pause_p99_s"] < LONGEST_PAUSE_S,
+            "at least half as fast as a loop that only polls": found["swap_load_ratio"] >= LEAST_LOAD,
         }
         | delivered.exactly_once
         | refused,
         delivered=delivered,
         recover_s=found["swap_pause_p99_s"],
-        figures={name: found[name] for name in ("swaps", "swap_lost", "swap_wrong", "swap_pause_p99_s")},
-        notes=f"{found['swaps']:.0f} swaps over {found['swap_records']:,.0f} records; T is the p99 of the pause; "
+        figures={
+            name: found[name] for name in ("swaps", "swap_lost", "swap_wrong", "swap_pause_p99_s", "swap_load_ratio")
+        },
+        notes=f"{found['swaps']:.0f} swaps over {found['swap_records']:,.0f} records, {found['swap_load_ratio']:.2f} of the rate of "
+        "a loop that only polls; T is the p99 of the pause; "
         "a corrupt, a half-written and a foreign bundle are refused",
     )
 
