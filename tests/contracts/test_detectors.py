@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -19,19 +20,49 @@ from training.trainer import Progress
 
 pytestmark = pytest.mark.training
 
-N_FEATURES = 8
-CONSTANT = 5  # this column never changes in training
 SEED = 7
 
 
-def make_rows(n: int, rng: np.random.Generator) -> np.ndarray:
+@dataclass(frozen=True)
+class Material:
+    """Rows of one kind; the column `constant` never changes in training."""
+
+    make_rows: Callable[[int, np.random.Generator], np.ndarray]
+    n_features: int
+    constant: int
+    steps: int
+    is_images: bool = False
+
+    def options(self, n_features: int) -> dict[str, Any]:
+        """What a detector has to know about rows of that width."""
+        if not self.is_images:
+            return {}
+        side = round(n_features**0.5)
+        shape = (side, side, 1) if side * side == n_features else (n_features, 1, 1)
+        return {"image_shape": shape, "channels": (8, 16)}
+
+
+def make_table(n: int, rng: np.random.Generator) -> np.ndarray:
     """Three hidden numbers seen through seven columns, one of them 0 or 1, and a constant column: float32 (n, 8)."""
     hidden = rng.standard_normal((n, 3))
     mixing = np.array(
         [[1.0, 0.6, 0.0, 1.0, -0.5, 0.3], [0.0, 0.8, 1.0, -1.0, 0.7, 0.2], [0.2, 0.0, 0.6, 0.4, 0.9, -1.0]]
     )
     numeric = hidden @ mixing + 0.05 * rng.standard_normal((n, 6))
-    return np.insert(np.column_stack([numeric, hidden[:, 0] > 0]), CONSTANT, 0.0, axis=1).astype(np.float32)
+    return np.insert(np.column_stack([numeric, hidden[:, 0] > 0]), 5, 0.0, axis=1).astype(np.float32)
+
+
+def make_images(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Images of 8 x 8 pixels with a bright spot somewhere, values -1 … 1; the first pixel is dark: float32 (n, 64)."""
+    place, size = rng.uniform(1.5, 5.5, (n, 2, 1, 1)), rng.uniform(1, 2, (n, 1, 1))
+    rows, columns = np.mgrid[:8, :8]
+    images = 2 * np.exp(-((rows - place[:, 0]) ** 2 + (columns - place[:, 1]) ** 2) / size**2) - 1
+    images[:, 0, 0] = -1
+    return images.reshape(n, 64).astype(np.float32)
+
+
+TABLE = Material(make_table, n_features=8, constant=5, steps=1000)
+IMAGES = Material(make_images, n_features=64, constant=0, steps=1000, is_images=True)
 
 
 def break_relations(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -44,6 +75,7 @@ class Trained:
     """A detector after a short training, and what was seen of it."""
 
     detector: Detector
+    material: Material
     X: np.ndarray
     reports: list[Progress]
 
@@ -59,22 +91,31 @@ class Variant:
     """A detector with options that change its networks or its score."""
 
     kind: type[Detector]
-    changes: dict[str, Any]
+    changes: dict[str, Any] = field(default_factory=dict)
+    material: Material = TABLE
 
     def make(self, n_features: int, seed: int = SEED, **changes: Any) -> Detector:
-        return self.kind(n_features, self.kind.options_type(**{**self.changes, **changes}), seed)
+        options = {**self.material.options(n_features), **self.changes, **changes}
+        return self.kind(n_features, self.kind.options_type(**options), seed)
 
     def train(self, X: np.ndarray, steps: int, seed: int = SEED) -> Trained:
         reports: list[Progress] = []
         detector = self.make(X.shape[1], seed, steps=steps)
         detector.fit(X, on_progress=reports.append)
-        return Trained(detector, X, reports)
+        return Trained(detector, self.material, X, reports)
 
 
-VARIANTS = {name: Variant(kind, {}) for name, kind in sorted(DETECTORS.items())} | {
-    "anogan, latent search": Variant(DETECTORS["anogan"], {"search": "latent", "search_steps": 60}),
-    "efficient_gan, masked ensemble": Variant(DETECTORS["efficient_gan"], {"mask_rate": 0.5, "members": 2, "masks": 4}),
-}
+def list_variants(material: Material, search_steps: int) -> dict[str, Variant]:
+    """Each detector, and options that change its networks or how it scores."""
+    searching = {"search": "latent", "search_steps": search_steps}
+    masked = {"mask_rate": 0.5, "conditional": 1.0, "members": 2, "masks": 4}
+    return {name: Variant(kind, material=material) for name, kind in sorted(DETECTORS.items())} | {
+        "anogan, latent search": Variant(DETECTORS["anogan"], searching, material),
+        "efficient_gan, masked ensemble": Variant(DETECTORS["efficient_gan"], masked, material),
+    }
+
+
+VARIANTS = list_variants(TABLE, 60) | {f"{name}, images": one for name, one in list_variants(IMAGES, 20).items()}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -89,12 +130,14 @@ def kind(variant: Variant) -> type[Detector]:
 
 @pytest.fixture(scope="module")
 def trained(variant: Variant) -> Trained:
-    return variant.train(make_rows(2000, np.random.default_rng(0)), steps=1000)
+    material = variant.material
+    return variant.train(material.make_rows(2000, np.random.default_rng(0)), steps=material.steps)
 
 
 @pytest.fixture(scope="module")
 def served(trained: Trained) -> Scorer:
-    return Scorer(export_scorer(trained.detector, N_FEATURES), N_FEATURES, source="scorer.tflite")
+    n_features = trained.material.n_features
+    return Scorer(export_scorer(trained.detector, n_features), n_features, source="scorer.tflite")
 
 
 def test_is_listed_under_its_own_name(kind: type[Detector]) -> None:
@@ -135,7 +178,7 @@ def test_scores_are_finite_float32_one_a_row(trained: Trained) -> None:
 
 
 def test_scores_stay_finite_for_values_far_outside_of_the_training_rows(trained: Trained) -> None:
-    assert np.isfinite(trained.score(np.full((1, N_FEATURES), 1e6, np.float32))).all()
+    assert np.isfinite(trained.score(np.full((1, trained.material.n_features), 1e6, np.float32))).all()
 
 
 def test_a_rows_score_does_not_depend_on_its_neighbours(trained: Trained) -> None:
@@ -154,20 +197,20 @@ def test_scoring_twice_gives_the_same_and_changes_no_weight(trained: Trained) ->
 
 def test_rows_of_another_width_raise(trained: Trained) -> None:
     with pytest.raises(ValueError, match="shape"):
-        trained.score(np.zeros((2, N_FEATURES + 1), np.float32))
+        trained.score(np.zeros((2, trained.material.n_features + 1), np.float32))
 
 
 def test_anomalies_score_higher(trained: Trained) -> None:
     rng = np.random.default_rng(1)
-    normal = make_rows(1000, rng)
+    normal = trained.material.make_rows(1000, rng)
     scores = trained.score(np.concatenate([normal, break_relations(normal, rng)]))
     assert roc_auc_score(np.repeat([0, 1], 1000), scores) > 0.9
 
 
 def test_a_constant_column_that_changes_raises_the_score_and_stays_finite(trained: Trained) -> None:
-    usual = make_rows(1, np.random.default_rng(2))
+    usual = trained.material.make_rows(1, np.random.default_rng(2))
     changed = usual.copy()
-    changed[0, CONSTANT] = 3.0
+    changed[0, trained.material.constant] = 3.0
     assert np.isfinite(trained.score(changed)).all()
     assert trained.score(changed)[0] > trained.score(usual)[0]
 
@@ -179,11 +222,11 @@ def test_explanations_have_the_shape_of_the_rows_and_are_not_negative(trained: T
 
 
 def test_the_column_that_was_changed_has_the_largest_residual(trained: Trained) -> None:
-    rows = make_rows(100, np.random.default_rng(3))
+    rows = trained.material.make_rows(100, np.random.default_rng(3))
     changed = rows.copy()
-    changed[:, CONSTANT] = 3.0
+    changed[:, trained.material.constant] = 3.0
     _, residual = (np.asarray(part) for part in trained.detector.explain(tf.constant(changed)))
-    assert np.mean(residual.argmax(axis=1) == CONSTANT) > 0.95
+    assert np.mean(residual.argmax(axis=1) == trained.material.constant) > 0.95
 
 
 def test_the_exported_detector_gives_the_same_scores_and_explanations(trained: Trained, served: Scorer) -> None:
@@ -204,20 +247,20 @@ def test_a_served_score_is_bit_equal_whatever_the_batch(trained: Trained, served
 
 
 def test_the_same_seed_gives_the_same_scores(variant: Variant) -> None:
-    X = make_rows(300, np.random.default_rng(0))
+    X = variant.material.make_rows(300, np.random.default_rng(0))
     np.testing.assert_array_equal(variant.train(X, steps=60).score(X), variant.train(X, steps=60).score(X))
 
 
 def test_another_seed_gives_other_networks(variant: Variant) -> None:
-    first, second = (variant.make(N_FEATURES, seed).networks[0].weights[0] for seed in (1, 2))
+    first, second = (variant.make(variant.material.n_features, seed).networks[0].weights[0] for seed in (1, 2))
     assert not np.array_equal(np.asarray(first), np.asarray(second))
 
 
 def test_training_changes_the_weights_and_reports_its_progress(variant: Variant, trained: Trained) -> None:
-    untrained = variant.make(N_FEATURES)
+    untrained = variant.make(variant.material.n_features)
     spreads = [float(np.std(np.asarray(one.networks[0].weights[0]))) for one in (untrained, trained.detector)]
     assert spreads[0] != pytest.approx(spreads[1], rel=1e-3)
-    assert trained.reports[-1].step == trained.reports[-1].steps == 1000
+    assert trained.reports[-1].step == trained.reports[-1].steps == trained.material.steps
     assert all(np.isfinite(loss) for report in trained.reports for loss in report.losses.values())
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from monitor.model.bundle import Bundle
+from monitor.model.bundle import Bundle, load_bundle, read_files, write_bundle
 from monitor.model.calibration import threshold_of
 from tests.reports import GATE, eventful_bundle, evidence_of, full_page
 from training.report.evidence import Group
 from training.report.page import brief, flat, write_report
+from training.report.pictures import Pictures, make_sheet
 from training.report.plots import plot_errors, plot_p_values, plot_raw_scores, plot_scores
 
 
@@ -131,6 +132,46 @@ def test_features_may_have_any_name(bundle: Bundle) -> None:
     shown = Page(plot_errors(names, evidence_of(bundle))).text
     for name in (*names[:4], "x" * 25 + "…", "plain"):
         assert name in shown
+
+
+def image_bundle(folder: Path) -> Bundle:
+    """The machines' model, which takes its rows for images of one line."""
+    source = eventful_bundle(folder / "source")
+    options = {"image_shape": [1, source.preprocessor.n_columns, 1]}
+    manifest = msgspec.structs.replace(source.manifest, configuration={"preset": "default", "options": options})
+    write_bundle(folder / "bundle", manifest, read_files(source.path, source.manifest))
+    return load_bundle(folder / "bundle")
+
+
+def test_rows_that_are_images_are_shown_with_their_reconstructions(tmp_path: Path) -> None:
+    bundle = image_bundle(tmp_path)
+    evidence = evidence_of(bundle)
+    assert evidence.anomalies is not None
+    pictures = evidence.anomalies.pictures
+    assert pictures is not None
+    assert pictures.original.shape == pictures.expected.shape == (16, 1, bundle.preprocessor.n_columns, 1)
+    raw_score = bundle.scorer.score(pictures.original.reshape(16, -1))
+    assert raw_score[8] == raw_score.max() == evidence.anomalies.raw_score.max()
+    page = Page(write_report(bundle, evidence, 0.001).decode())
+    assert {"Images: newest rows", "Images: judged anomalies"} <= set(page.headings)
+    assert "script" not in page.tags
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses)
+
+
+def test_a_sheet_has_a_line_each_for_images_reconstructions_and_differences() -> None:
+    original = np.array([[[[-1.0]]], [[[1.0]]]], np.float32)
+    expected = np.array([[[[0.0]]], [[[2.0]]]], np.float32)
+    sheet = make_sheet(Pictures(original, expected))
+    assert sheet.shape == (9, 6, 3)
+    lines = [[0.0, 1.0], [0.5, 1.0], [0.5, 0.5]]  # what is brighter than every original is shown as bright as these
+    np.testing.assert_array_equal(sheet[::3, ::3], np.repeat(np.array(lines)[..., None], 3, axis=-1))
+    assert (sheet[1] == 1).all()
+
+
+def test_images_of_three_channels_keep_their_colours() -> None:
+    original = np.array([[[[0.0, 0.5, 1.0]]]], np.float32)
+    sheet = make_sheet(Pictures(original, original))
+    np.testing.assert_array_equal(sheet[0, 0], [0.0, 0.5, 1.0])
 
 
 @pytest.mark.parametrize(

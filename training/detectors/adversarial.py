@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.networks import SpectralNormalisation, kernels_of
@@ -29,9 +31,12 @@ class AdversarialTraining(Training):
     options: EfficientGANOptions
     averages: Networks
 
-    def __init__(self, networks: Networks, *arguments: Any, **named: Any) -> None:
-        """See `Training`."""
+    def __init__(
+        self, networks: Networks, *arguments: Any, mask_cells: NDArray[np.intp] | None = None, **named: Any
+    ) -> None:
+        """See `Training`; columns of the same number in `mask_cells`, int (d,), are hidden together."""
         super().__init__(networks, *arguments, **named)
+        self._mask_cells = np.arange(self._rows.shape[1]) if mask_cells is None else mask_cells
         self._networks = networks
         self._discriminator_adam = Adam(variables_of(networks.discriminator))
         self._coder_adam = Adam(variables_of(networks.encoder, networks.generator))
@@ -86,9 +91,9 @@ class AdversarialTraining(Training):
         if not self.options.mask_rate:
             return self._networks.encoder(x)
         seed = tf.stack([self._noise_seed + 1, 2 * clock.step + use])
-        uniform = tf.random.stateless_uniform([x.shape[0], x.shape[1] + 1], seed)
+        uniform = tf.random.stateless_uniform([x.shape[0], self._mask_cells.max() + 2], seed)
         hidden = tf.cast(uniform[:, 1:] < self.options.mask_rate * uniform[:, :1], tf.float32)
-        return encode_masked(self._networks.encoder, x, hidden)
+        return encode_masked(self._networks.encoder, x, tf.gather(hidden, self._mask_cells, axis=1))
 
     def _discriminate(
         self, x: tf.Tensor, encoded: tf.Tensor, generated: tf.Tensor, z: tf.Tensor

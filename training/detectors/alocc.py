@@ -12,7 +12,7 @@ repairs what it knows and spoils what it does not, which D sees.
     λ          options.reconstruction_coefficient  0.4 in the paper
 
     loss of R = -log D(R(x + η)) + λ mean (x - R(x + η))²                                    (section 3.3)
-    score(x)  = weight * ‖(x - R(x)) / u‖₁ / c1 + (1 - weight) * -log D(R(x)) / c2   or with D'
+    score(x)  = weight * distance((x - R(x)) / u) / c1 + (1 - weight) * -log D(R(x)) / c2   or with D'
 
 The preset `paper` scores with D alone. D learns from reproductions that become perfect, so that it ends at ½ for
 everything, or takes what varies most for the truest. In the preset `default` a judge takes D's place in the score: a
@@ -29,25 +29,25 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from pydantic import Field
 
 from training.detectors.network_detector import Member, NetworkDetector, Terms
-from training.detectors.networks import (
-    SpectralNormalisation,
-    dense_discriminator,
-    dense_encoder,
-    dense_generator,
-    kernels_of,
-    surprise,
+from training.detectors.networks import SpectralNormalisation, kernels_of, surprise
+from training.detectors.options import (
+    ADVERSARIAL_IMAGE_DEFAULTS,
+    AdversarialOptions,
+    Checkpoint,
+    DetectorOptions,
+    Share,
 )
-from training.detectors.options import AdversarialOptions, Checkpoint, DetectorOptions, Share
+from training.detectors.similarity import Similarity, measure_distance
 from training.detectors.steps import Adam, Clock, NetworkGroup, Training, cross_entropy, variables_of
 
-# Share of the columns that are foreign in a broken row; how far foreign values are stretched at most, and their noise.
-# Without the stretch R makes smaller rows of broken ones, and the judge takes whatever is large for whole.
+# Share of the columns that are foreign in a broken row.
 _LEAST_BROKEN, _MOST_BROKEN = 0.1, 0.5
-_MOST_STRETCHED, _BROKEN_NOISE = 4.0, 1.0
 
 _PAPER: dict[str, Any] = {
     "sampling": "epochs",
@@ -74,9 +74,20 @@ class ALOCCOptions(AdversarialOptions):
     """Everything that shapes an ALOCC; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {**ADVERSARIAL_IMAGE_DEFAULTS, "similarity": "l2", "stretch": 1.0, "broken_noise": 0.3, "weight": 0.9}
+    )
 
     noise: float = Field(default=0.2, ge=0, le=10, description="σ of the noise on R's input, in training only")
     reconstruction_coefficient: float = Field(default=10.0, ge=0, description="λ, of mean (x - R(x + noise))²")
+    stretch: float = Field(
+        default=4.0,
+        ge=1,
+        le=100,
+        description="how far foreign values are stretched at most in a broken row; without it R makes smaller rows of "
+        "broken ones, and the judge takes whatever is large for whole",
+    )
+    broken_noise: float = Field(default=1.0, ge=0, le=10, description="σ of the noise on foreign values, at most")
     generator_steps: int = Field(default=2, ge=1, le=8, description="steps of R for each one of D")
     judged_by: Literal["judge", "discriminator"] = Field(
         default="judge", description="whose opinion of R(x) is scored: a judge's, trained on broken rows, or D's own"
@@ -84,6 +95,7 @@ class ALOCCOptions(AdversarialOptions):
     checkpoint: Checkpoint = Field(
         default="reconstruction", description="weights that are kept without labels; see the other detectors"
     )
+    similarity: Similarity = Field(default="l1", description="distance of a row and its reconstruction in the score")
     weight: Share = Field(default=0.7, description="share of the reconstruction in the score; the rest is -log D(R(x))")
 
 
@@ -108,9 +120,10 @@ class ALOCCTraining(Training):
     options: ALOCCOptions
     averages: ALOCCNetworks
 
-    def __init__(self, networks: ALOCCNetworks, *arguments: Any, **named: Any) -> None:
-        """See `Training`."""
+    def __init__(self, networks: ALOCCNetworks, *arguments: Any, mask_cells: NDArray[np.intp], **named: Any) -> None:
+        """See `Training`; columns of the same number in `mask_cells`, int (d,), are broken together."""
         super().__init__(networks, *arguments, **named)
+        self._mask_cells = mask_cells
         self._networks = networks
         self._discriminator_adam = Adam(variables_of(networks.discriminator))
         self._coder_adam = Adam(variables_of(networks.encoder, networks.generator))
@@ -174,12 +187,13 @@ class ALOCCTraining(Training):
 
     def _break(self, x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Rows with some columns of the next row (the batch is in random order), more or less stretched and noisy."""
-        uniform = tf.random.stateless_uniform([x.shape[0], x.shape[1] + 3], tf.stack([self._noise_seed + 1, step]))
+        n_cells = self._mask_cells.max() + 1
+        uniform = tf.random.stateless_uniform([x.shape[0], n_cells + 3], tf.stack([self._noise_seed + 1, step]))
         noise = tf.random.stateless_normal(x.shape, tf.stack([self._noise_seed + 2, step]))
-        stretch = 1 + (_MOST_STRETCHED - 1) * uniform[:, 2:3]
-        foreign = stretch * tf.roll(x, 1, axis=0) + _BROKEN_NOISE * uniform[:, 1:2] * noise
+        stretch = 1 + (self.options.stretch - 1) * uniform[:, 2:3]
+        foreign = stretch * tf.roll(x, 1, axis=0) + self.options.broken_noise * uniform[:, 1:2] * noise
         share = _LEAST_BROKEN + (_MOST_BROKEN - _LEAST_BROKEN) * uniform[:, :1]
-        return tf.where(uniform[:, 3:] < share, foreign, x)
+        return tf.where(tf.gather(uniform[:, 3:], self._mask_cells, axis=1) < share, foreign, x)
 
 
 class ALOCC(NetworkDetector):
@@ -196,28 +210,27 @@ class ALOCC(NetworkDetector):
 
     def build_networks(self) -> ALOCCNetworks:
         """R, D and, if it scores, the judge."""
-        options, rng = self.options, self.rng
-        widths = (options.discriminator_width,) * 2
-        has_judge = options.judged_by == "judge"
+        backbone, rng = self.backbone, self.rng
         return ALOCCNetworks(
-            dense_encoder(self.n_features, self.latent_dim, options.encoder_widths, rng),
-            dense_generator(self.n_features, self.latent_dim, options.generator_widths, rng),
-            dense_discriminator(self.n_features, widths, options.dropout, rng),
-            dense_discriminator(self.n_features, widths, options.dropout, rng) if has_judge else None,
+            backbone.encoder(self.latent_dim, rng),
+            backbone.generator(self.latent_dim, rng),
+            backbone.discriminator(rng),
+            backbone.discriminator(rng) if self.options.judged_by == "judge" else None,
         )
 
     def make_training(
         self, networks: ALOCCNetworks, averages: ALOCCNetworks, X: Any, **arguments: Any
     ) -> ALOCCTraining:
         """The training of one member."""
-        return ALOCCTraining(networks, averages, X, **arguments)
+        return ALOCCTraining(networks, averages, X, mask_cells=self.backbone.mask_cells, **arguments)
 
     def measure_terms(self, member: Member, X: tf.Tensor) -> Terms:
         """The reconstruction, its norm and what is thought of it, each where it has weight."""
         networks: ALOCCNetworks = member.networks
         x_hat = networks.reproduce(X)
-        residual = self.residual(member, X, x_hat)
-        first = tf.reduce_sum(residual, axis=1) if self.options.weight > 0 else None
+        first = None
+        if self.options.weight > 0:
+            first = measure_distance(self.options.similarity, X, x_hat, member.units.residual)
         opinion = networks.discriminator if networks.judge is None else networks.judge
         second = surprise(opinion(x_hat)[0][:, 0]) if self.options.weight < 1 else None
-        return Terms(x_hat, residual, (first, second))
+        return Terms(x_hat, self.residual(member, X, x_hat), (first, second))

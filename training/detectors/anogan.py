@@ -36,8 +36,8 @@ from pydantic import Field
 from training.detectors.anogan_training import AnoGANNetworks, AnoGANTraining
 from training.detectors.latent_search import search_latent
 from training.detectors.network_detector import Member, NetworkDetector, Terms
-from training.detectors.networks import Rounded, dense_discriminator, dense_encoder, dense_generator, fused_activation
-from training.detectors.options import AdversarialOptions, DetectorOptions, Rate, Share
+from training.detectors.networks import Rounded, fused_activation
+from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, DetectorOptions, Rate, Share
 from training.detectors.similarity import Similarity, measure_distance, smooth_absolute
 
 # A search is so slow that it calibrates on fewer rows than the other detectors.
@@ -52,6 +52,7 @@ _PAPER: dict[str, Any] = {
     "discriminator_learning_rate": 2e-4,
     "final_learning_rate": 1.0,
     "spectral_normalisation": False,
+    "dropout": 0.2,
     "real_label": 1.0,
     "moving_average": 0.0,
     "moving_average_ramp": False,
@@ -59,6 +60,7 @@ _PAPER: dict[str, Any] = {
     "search": "latent",
     "search_steps": 500,
     "search_rate": 0.02,
+    "similarity": "l1",
 }
 
 
@@ -66,6 +68,9 @@ class AnoGANOptions(AdversarialOptions):
     """Everything that shapes an AnoGAN; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {**ADVERSARIAL_IMAGE_DEFAULTS, "latent_dim": 32, "steps": 3000, "dropout": 0.0, "similarity": "l2"}
+    )
 
     search: Literal["encoder", "latent"] = Field(
         default="encoder", description="how a row's code is found: by a trained encoder or by gradient descent"
@@ -104,14 +109,13 @@ class AnoGAN(NetworkDetector):
 
     def build_networks(self) -> AnoGANNetworks:
         """G and D, and E unless codes are searched for."""
-        options, rng = self.options, self.rng
-        searched = options.search == "latent"
+        backbone, rng = self.backbone, self.rng
+        searched = self.options.search == "latent"
         activation = Rounded if searched else fused_activation
-        width = options.discriminator_width
         return AnoGANNetworks(
-            dense_generator(self.n_features, self.latent_dim, options.generator_widths, rng, activation),
-            dense_discriminator(self.n_features, (width, width), options.dropout, rng, activation),
-            None if searched else dense_encoder(self.n_features, self.latent_dim, options.encoder_widths, rng),
+            backbone.generator(self.latent_dim, rng, activation),
+            backbone.discriminator(rng, activation),
+            None if searched else backbone.encoder(self.latent_dim, rng),
         )
 
     def make_training(

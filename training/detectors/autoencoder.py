@@ -25,8 +25,7 @@ import tensorflow as tf
 from pydantic import Field
 
 from training.detectors.network_detector import Member, NetworkDetector, Terms
-from training.detectors.networks import dense_encoder, dense_generator
-from training.detectors.options import Checkpoint, DetectorOptions, Rate
+from training.detectors.options import IMAGE_DEFAULTS, Checkpoint, DetectorOptions, Rate
 from training.detectors.similarity import Similarity, measure_distance
 from training.detectors.steps import Adam, Clock, NetworkGroup, Training
 
@@ -35,6 +34,9 @@ class AutoencoderOptions(DetectorOptions):
     """Everything that shapes an autoencoder; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {**IMAGE_DEFAULTS, "training_loss": "l2", "similarity": "l2"}
+    )
 
     learning_rate: Rate = Field(default=1e-3, description="of E and G")
     training_loss: Literal["l1", "l2"] = Field(default="l1", description="what training minimises")
@@ -97,11 +99,8 @@ class Autoencoder(NetworkDetector):
 
     def build_networks(self) -> Coders:
         """E and G."""
-        options = self.options
-        return Coders(
-            dense_encoder(self.n_features, self.latent_dim, options.encoder_widths, self.rng),
-            dense_generator(self.n_features, self.latent_dim, options.generator_widths, self.rng),
-        )
+        encoder = self.backbone.encoder(self.latent_dim, self.rng)
+        return Coders(encoder, self.backbone.generator(self.latent_dim, self.rng))
 
     def make_training(self, networks: Coders, averages: Coders, X: Any, **arguments: Any) -> AutoencoderTraining:
         """The training of one member."""

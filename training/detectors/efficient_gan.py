@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from training.detectors.adversarial import AdversarialTraining, Networks, encode_masked
 from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.network_detector import Member, NetworkDetector, Terms, choose_latent_dim
-from training.detectors.networks import dense_encoder, dense_generator, joint_discriminator, surprise
+from training.detectors.networks import surprise
 from training.detectors.options import DetectorOptions
 
 __all__ = ["EfficientGAN", "choose_latent_dim"]
@@ -52,7 +52,8 @@ class EfficientGAN(NetworkDetector):
     def __init__(self, n_features: int, options: EfficientGANOptions, seed: int) -> None:
         """Builds untrained networks; the same seed and data give the same scores."""
         super().__init__(n_features, options, seed)
-        self._masks = draw_masks(options.masks, n_features, self.rng) if options.mask_rate else None
+        cells = self.backbone.mask_cells
+        self._masks = draw_masks(options.masks, cells.max() + 1, self.rng)[:, cells] if options.mask_rate else None
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -61,19 +62,18 @@ class EfficientGAN(NetworkDetector):
 
     def build_networks(self) -> Networks:
         """E, G and D."""
-        options, rng = self.options, self.rng
-        encoder_inputs = self.n_features * (2 if options.mask_rate else 1)
+        backbone, rng = self.backbone, self.rng
         return Networks(
-            dense_encoder(encoder_inputs, self.latent_dim, options.encoder_widths, rng),
-            dense_generator(self.n_features, self.latent_dim, options.generator_widths, rng),
-            joint_discriminator(self.n_features, self.latent_dim, options.discriminator_width, options.dropout, rng),
+            backbone.encoder(self.latent_dim, rng, planes=2 if self.options.mask_rate else 1),
+            backbone.generator(self.latent_dim, rng),
+            backbone.joint_discriminator(self.latent_dim, rng),
         )
 
     def make_training(
         self, networks: Networks, averages: Networks, X: NDArray[np.float32], **arguments: Any
     ) -> AdversarialTraining:
         """The training of one member."""
-        return AdversarialTraining(networks, averages, X, **arguments)
+        return AdversarialTraining(networks, averages, X, mask_cells=self.backbone.mask_cells, **arguments)
 
     def measure_terms(self, member: Member, X: tf.Tensor) -> Terms:
         """The reconstruction and, where they have weight, its norm and L_D."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from training.detectors.options import AdversarialOptions, ScoreUnits, Share
+from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, ScoreUnits, Share
 
 Loss = Literal["cross_entropy", "cross_entropy_reconstruction", "feature_matching"]
 
@@ -28,6 +28,8 @@ _PAPER: dict[str, Any] = {
     "real_label": 1.0,
     "consistency_x": 0.0,
     "consistency_z": 0.0,
+    "mask_rate": 0.0,
+    "degree": 1,
     "warm_up": 0.0,
     "moving_average": 0.9999,
     "moving_average_ramp": False,
@@ -41,6 +43,9 @@ class EfficientGANOptions(AdversarialOptions):
     """Everything that shapes an EfficientGAN; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {**ADVERSARIAL_IMAGE_DEFAULTS, "degree": 2, "mask_rate": 0.6, "conditional": 0.0}
+    )
 
     # Training
     consistency_x: float = Field(default=10.0, ge=0, description="coefficient of mean |x - G(E(x))|")

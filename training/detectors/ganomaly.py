@@ -13,7 +13,7 @@ from reproductions. An anomaly's two codes differ.
 
     loss of E1, G, E2 = w_adv mean (f(x) - f(x̂))² + w_con mean |x - x̂| + w_enc mean (z - ẑ)²      (section 3.2)
     A(x)              = mean (z - ẑ)² (paper) or mean |z - ẑ| (a Keras write-up)                 (section 3.3)
-    score(x)          = weight * ‖(x - x̂) / u‖₁ / c1 + (1 - weight) * A(x) / c2
+    score(x)          = weight * distance((x - x̂) / u) / c1 + (1 - weight) * A(x) / c2
 
 The preset `paper` scores with A alone. With `encoder="generator"` the score codes twice with E1. Nothing here is
 normalised over a batch, so that a row's score is its own.
@@ -31,14 +31,9 @@ import tensorflow as tf
 from pydantic import Field
 
 from training.detectors.network_detector import Member, NetworkDetector, Terms
-from training.detectors.networks import (
-    SpectralNormalisation,
-    dense_discriminator,
-    dense_encoder,
-    dense_generator,
-    kernels_of,
-)
-from training.detectors.options import AdversarialOptions, DetectorOptions, Rate, Share
+from training.detectors.networks import SpectralNormalisation, kernels_of
+from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, DetectorOptions, Rate, Share
+from training.detectors.similarity import Similarity, measure_distance
 from training.detectors.steps import Adam, Clock, NetworkGroup, Training, cross_entropy, variables_of
 
 _PAPER: dict[str, Any] = {
@@ -64,6 +59,7 @@ class GANomalyOptions(AdversarialOptions):
     """Everything that shapes a GANomaly; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({**ADVERSARIAL_IMAGE_DEFAULTS, "similarity": "l2"})
 
     discriminator_learning_rate: Rate = Field(default=2e-4, description="of D")
     adversarial_coefficient: float = Field(default=1.0, ge=0, description="of mean (f(x) - f(x_hat))²")
@@ -75,6 +71,7 @@ class GANomalyOptions(AdversarialOptions):
     distance: Literal["l1", "l2"] = Field(
         default="l2", description="of the codes: mean |z - z_hat| or mean (z - z_hat)²"
     )
+    similarity: Similarity = Field(default="l1", description="distance of a row and its reconstruction in the score")
     weight: Share = Field(default=0.5, description="share of the reconstruction in the score; the rest is the codes'")
 
 
@@ -161,13 +158,12 @@ class GANomaly(NetworkDetector):
 
     def build_networks(self) -> GANomalyNetworks:
         """E1, G, E2 and D."""
-        options, rng = self.options, self.rng
-        width = options.discriminator_width
+        backbone, rng = self.backbone, self.rng
         return GANomalyNetworks(
-            dense_encoder(self.n_features, self.latent_dim, options.encoder_widths, rng),
-            dense_generator(self.n_features, self.latent_dim, options.generator_widths, rng),
-            dense_encoder(self.n_features, self.latent_dim, options.encoder_widths, rng),
-            dense_discriminator(self.n_features, (width, width), options.dropout, rng),
+            backbone.encoder(self.latent_dim, rng),
+            backbone.generator(self.latent_dim, rng),
+            backbone.encoder(self.latent_dim, rng),
+            backbone.discriminator(rng),
         )
 
     def make_training(
@@ -181,10 +177,11 @@ class GANomaly(NetworkDetector):
         networks: GANomalyNetworks = member.networks
         z = networks.encoder(X)
         x_hat = networks.generator(z)
-        residual = self.residual(member, X, x_hat)
-        first = tf.reduce_sum(residual, axis=1) if self.options.weight > 0 else None
+        first = None
+        if self.options.weight > 0:
+            first = measure_distance(self.options.similarity, X, x_hat, member.units.residual)
         second = self._compare_codes(networks, z, x_hat) if self.options.weight < 1 else None
-        return Terms(x_hat, residual, (first, second))
+        return Terms(x_hat, self.residual(member, X, x_hat), (first, second))
 
     def _compare_codes(self, networks: GANomalyNetworks, z: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
         """A(x), float32 (n,)."""

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training.detectors.backbones import choose_backbone
 from training.detectors.fitting import Task, fit_detector
 from training.detectors.options import DetectorOptions
 from training.detectors.steps import NetworkGroup, Training
@@ -29,6 +30,7 @@ _MAX_LATENT_DIM = 16
 _CALIBRATION_ROWS = 50_000
 # A column that is reconstructed exactly in training gets this unit, so that a first deviation stays finite.
 _SMALLEST_UNIT = 1e-3
+_SMALLEST_EXPLAINED_UNIT = 0.01
 
 
 class TermUnits(keras.layers.Layer):  # type: ignore[misc]
@@ -72,6 +74,7 @@ class NetworkDetector(ABC):
         n_features: width of X.
         options: how it is built, trained and scored.
         latent_dim: length of the code z.
+        backbone: makes the networks.
         serving_rows: rows that one call of the exported detector takes; None for any number.
         most_scored_rows: rows that are scored for calibration and evaluation at most.
     """
@@ -85,6 +88,7 @@ class NetworkDetector(ABC):
         self.n_features = n_features
         self.options = options
         self.latent_dim: int = options.latent_dim or choose_latent_dim(n_features)
+        self.backbone = choose_backbone(n_features, options)
         self.serving_rows: int | None = None
         self.most_scored_rows = _CALIBRATION_ROWS
         self.rng = np.random.default_rng(seed)
@@ -122,15 +126,17 @@ class NetworkDetector(ABC):
     def explain(self, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """X float32 (n, n_features) → reconstruction and residual, both float32 (n, n_features).
 
-        The residual is not negative and is that of the score: for a sum of absolute residuals the sum over the columns
-        is the first term.
+        The residual is not negative. It is that of the score, but where a column hardly ever differs in training its unit
+        is `_SMALLEST_EXPLAINED_UNIT`: dozens of levels that never occur would otherwise drown the number that is odd.
         """
         self._check_width(X)
         terms = [self.measure_terms(member, X) for member in self.members]
         scale = self.shares[0] or 1.0
-        residuals = [
-            one.residual * (scale / member.units.terms[0]) for one, member in zip(terms, self.members, strict=True)
-        ]
+        residuals = []
+        for one, member in zip(terms, self.members, strict=True):
+            unit = member.units.residual
+            coarser = unit / tf.maximum(unit, _SMALLEST_EXPLAINED_UNIT)
+            residuals.append(one.residual * coarser * (scale / member.units.terms[0]))
         return _mean([one.x_hat for one in terms]), _mean(residuals)
 
     def fit(
@@ -183,8 +189,8 @@ class NetworkDetector(ABC):
         rows = tf.constant(X)
         for member in self.members:
             units = member.units
-            spread = tf.sqrt(tf.reduce_mean(tf.square(rows - self.measure_terms(member, rows).x_hat), axis=0))
-            units.residual.assign(tf.maximum(spread, _SMALLEST_UNIT))
+            squares = tf.reduce_mean(tf.square(rows - self.measure_terms(member, rows).x_hat), axis=0)
+            units.residual.assign(tf.maximum(tf.sqrt(self.backbone.pool(squares)), _SMALLEST_UNIT))
             for unit, part in zip(units.terms, self.measure_terms(member, rows).parts, strict=True):
                 if part is not None:
                     unit.assign(_mean_or_one(part))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from training.detectors.similarity import square_root
 
-_LEAK = 0.1
+LEAK = 0.1
 # δ of `Rounded`.
 _ROUNDING = 0.05
 
@@ -31,8 +31,8 @@ def dense_encoder(n_features: int, latent_dim: int, widths: Sequence[int], rng: 
     x = keras.Input((n_features,), name="x")
     hidden = x
     for width in widths:
-        hidden = _leaky(_dense(width, rng)(hidden))
-    return keras.Model(x, _dense(latent_dim, rng)(hidden), name="encoder")
+        hidden = _leaky(dense_layer(width, rng)(hidden))
+    return keras.Model(x, dense_layer(latent_dim, rng)(hidden), name="encoder")
 
 
 def dense_generator(
@@ -46,8 +46,8 @@ def dense_generator(
     z = keras.Input((latent_dim,), name="z")
     hidden = z
     for width in widths:
-        hidden = activation(0.0)(_dense(width, rng)(hidden))
-    return keras.Model(z, _dense(n_features, rng)(hidden), name="generator")
+        hidden = activation(0.0)(dense_layer(width, rng)(hidden))
+    return keras.Model(z, dense_layer(n_features, rng)(hidden), name="generator")
 
 
 def joint_discriminator(
@@ -61,10 +61,10 @@ def joint_discriminator(
     x = keras.Input((n_features,), name="x")
     z = keras.Input((latent_dim,), name="z")
     # Activation and dropout act on each unit alone: after the concatenation they do the same in half the operations.
-    joined = keras.layers.Concatenate()([_dense(width, rng)(branch) for branch in (x, z)])
-    joined = _dropped(_leaky(joined), dropout, rng)
-    features = _dropped(_leaky(_dense(width, rng)(joined)), dropout, rng)
-    return keras.Model([x, z], [_dense(1, rng)(features), features], name="discriminator")
+    joined = keras.layers.Concatenate()([dense_layer(width, rng)(branch) for branch in (x, z)])
+    joined = dropped(_leaky(joined), dropout, rng)
+    features = dropped(_leaky(dense_layer(width, rng)(joined)), dropout, rng)
+    return keras.Model([x, z], [dense_layer(1, rng)(features), features], name="discriminator")
 
 
 def dense_discriminator(
@@ -81,8 +81,8 @@ def dense_discriminator(
     x = keras.Input((n_features,), name="x")
     hidden = x
     for width in widths:
-        hidden = _dropped(activation(_LEAK)(_dense(width, rng)(hidden)), dropout, rng)
-    return keras.Model(x, [_dense(1, rng)(hidden), hidden], name="discriminator")
+        hidden = dropped(activation(LEAK)(dense_layer(width, rng)(hidden)), dropout, rng)
+    return keras.Model(x, [dense_layer(1, rng)(hidden), hidden], name="discriminator")
 
 
 class Dropout(keras.layers.Layer):  # type: ignore[misc]
@@ -121,7 +121,7 @@ class Rounded(keras.layers.Layer):  # type: ignore[misc]
         self._slope = slope
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Float32 (n, width) → the same shape."""
+        """Float32 of any shape → the same shape."""
         positive = 0.5 * (inputs + square_root(tf.square(inputs) + _ROUNDING**2) - _ROUNDING)
         return self._slope * inputs + (1 - self._slope) * positive
 
@@ -130,27 +130,28 @@ class SpectralNormalisation:
     """Keeps the largest singular value of each kernel at most 1 (Miyato et al. 2018), as a projection after each step.
 
     One power iteration a step follows the singular vector. The kernels themselves are scaled, so that the network that
-    is exported needs no extra operation.
+    is exported needs no extra operation. The kernel of a convolution counts as the matrix of its taps, as in the paper.
     """
 
     def __init__(self, kernels: Sequence[tf.Variable], rng: np.random.Generator) -> None:
         self._kernels = tuple(kernels)
         self._vectors = tuple(
-            tf.Variable(_draw_unit_vector(kernel.shape[1], rng), trainable=False) for kernel in self._kernels
+            tf.Variable(_draw_unit_vector(kernel.shape[-1], rng), trainable=False) for kernel in self._kernels
         )
 
     def project(self) -> None:
         """Scales every kernel whose estimated largest singular value exceeds 1 down to it."""
         for kernel, right in zip(self._kernels, self._vectors, strict=True):
-            left = tf.matmul(right, kernel, transpose_b=True)
-            back = tf.matmul(left, kernel)
+            matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
+            left = tf.matmul(right, matrix, transpose_b=True)
+            back = tf.matmul(left, matrix)
             right.assign(tf.math.divide_no_nan(back, tf.norm(back)))
             kernel.assign(kernel / tf.maximum(tf.norm(left), 1.0))
 
 
 def kernels_of(network: keras.Model) -> list[tf.Variable]:
-    """The weight matrices of a network, without its biases."""
-    return [weight.value for weight in network.trainable_weights if len(weight.shape) == 2]
+    """The weights of the layers of a network, without their biases."""
+    return [weight.value for weight in network.trainable_weights if len(weight.shape) > 1]
 
 
 def surprise(logit: tf.Tensor) -> tf.Tensor:
@@ -158,15 +159,22 @@ def surprise(logit: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(-logit) + tf.math.log1p(tf.exp(-tf.abs(logit)))
 
 
-def _dense(width: int, rng: np.random.Generator) -> keras.layers.Dense:
-    return keras.layers.Dense(width, kernel_initializer=keras.initializers.GlorotUniform(seed=_draw_seed(rng)))
+def dense_layer(width: int, rng: np.random.Generator) -> keras.layers.Dense:
+    """A layer of that width, with weights drawn from `rng`."""
+    return keras.layers.Dense(width, kernel_initializer=draw_initializer(rng))
+
+
+def draw_initializer(rng: np.random.Generator) -> keras.initializers.Initializer:
+    """Glorot's, with a seed drawn from `rng`."""
+    return keras.initializers.GlorotUniform(seed=_draw_seed(rng))
 
 
 def _leaky(hidden: keras.KerasTensor) -> keras.KerasTensor:
-    return fused_activation(_LEAK)(hidden)
+    return fused_activation(LEAK)(hidden)
 
 
-def _dropped(hidden: keras.KerasTensor, rate: float, rng: np.random.Generator) -> keras.KerasTensor:
+def dropped(hidden: keras.KerasTensor, rate: float, rng: np.random.Generator) -> keras.KerasTensor:
+    """Dropout of that rate behind `hidden`; nothing for rate 0."""
     return Dropout(rate, _draw_seed(rng))(hidden) if rate else hidden
 
 

@@ -18,16 +18,24 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+# Defaults where rows are images: convolutions make a step slow, but few are needed.
+IMAGE_DEFAULTS: Mapping[str, Any] = MappingProxyType({"batch_size": 64, "steps": 1500, "learning_rate": 2e-3})
+ADVERSARIAL_IMAGE_DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {**IMAGE_DEFAULTS, "discriminator_learning_rate": 2e-3}
+)
+
 
 class DetectorOptions(BaseModel):
     """Options that every detector has; subclasses add theirs and may change a default.
 
     Attributes:
         presets: what each preset changes; `default` changes nothing and is always there.
+        image_defaults: defaults that are others where rows are images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(IMAGE_DEFAULTS)
 
     # Networks
     latent_dim: Width | None = Field(
@@ -35,6 +43,15 @@ class DetectorOptions(BaseModel):
     )
     encoder_widths: tuple[Width, ...] = Field(default=(128, 64), description="hidden layers of E")
     generator_widths: tuple[Width, ...] = Field(default=(64, 128), description="hidden layers of G")
+    image_shape: tuple[Width, Width, Width] | None = Field(
+        default=None, description="rows are images of this height, width, channels: the networks are convolutional"
+    )
+    channels: tuple[Width, ...] = Field(
+        default=(16, 32),
+        min_length=1,
+        max_length=6,
+        description="of images: channels of the convolutions, each of which halves height and width",
+    )
 
     # Training
     scaling: Scaling = Field(
@@ -85,6 +102,9 @@ class DetectorOptions(BaseModel):
         Raises:
             ConfigError: with every unknown name and every value out of range.
         """
+        if values.get("image_shape") is not None:
+            length = {"steps": None} if values.get("epochs") is not None else {}
+            values = {**self.image_defaults, **length, **values}
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -24,8 +24,7 @@ from pydantic import Field
 
 from training.detectors.autoencoder import Coders
 from training.detectors.network_detector import Member, NetworkDetector, Terms
-from training.detectors.networks import dense_encoder, dense_generator
-from training.detectors.options import Checkpoint, DetectorOptions, Rate, Share
+from training.detectors.options import IMAGE_DEFAULTS, Checkpoint, DetectorOptions, Rate, Share
 from training.detectors.similarity import Similarity, measure_distance
 from training.detectors.steps import Adam, Clock, Training
 
@@ -39,6 +38,7 @@ class VAEOptions(DetectorOptions):
     """Everything that shapes a VAE; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({**IMAGE_DEFAULTS, "similarity": "l2"})
 
     learning_rate: Rate = Field(default=1e-3, description="of E and G")
     kl_weight: float = Field(default=0.1, ge=0, le=100, description="β, coefficient of the divergence in the loss")
@@ -99,11 +99,8 @@ class VAE(NetworkDetector):
 
     def build_networks(self) -> Coders:
         """E, whose output is μ and log σ² side by side, and G."""
-        options = self.options
-        return Coders(
-            dense_encoder(self.n_features, 2 * self.latent_dim, options.encoder_widths, self.rng),
-            dense_generator(self.n_features, self.latent_dim, options.generator_widths, self.rng),
-        )
+        encoder = self.backbone.encoder(2 * self.latent_dim, self.rng)
+        return Coders(encoder, self.backbone.generator(self.latent_dim, self.rng))
 
     def make_training(self, networks: Coders, averages: Coders, X: Any, **arguments: Any) -> VAETraining:
         """The training of one member."""

@@ -14,6 +14,7 @@ from monitor.model.bundle import Bundle
 from monitor.model.calibration import score_of, tie_breakers
 from monitor.model.detection import Detections, detect, explain
 from training.calibrate import fit_calibration
+from training.report.pictures import Pictures, take_pictures
 
 if TYPE_CHECKING:
     from training.gate import Trial
@@ -54,6 +55,7 @@ class Group:
         p_value: float64 (n,), in [1e-12, 1], by the model's calibration.
         errors: float64 (n_features,), mean contribution of each feature to the raw score.
         examples: of the highest scores, the highest first.
+        pictures: of some rows and of the highest scores; None where rows are no images.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Group:
     p_value: NDArray[np.float64]
     errors: NDArray[np.float64]
     examples: tuple[Example, ...]
+    pictures: Pictures | None = None
 
     @property
     def score(self) -> NDArray[np.float64]:
@@ -138,6 +141,7 @@ def _gather(name: str, bundle: Bundle, frame: pl.DataFrame) -> Group:
         p_value=found.p_value,
         errors=np.add.reduceat(residual, bundle.preprocessor.starts, axis=1).mean(axis=0),
         examples=_examples(bundle, frame, found),
+        pictures=take_pictures(bundle, found.X, found.raw_score),
     )
 
 

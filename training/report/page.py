@@ -18,6 +18,7 @@ from monitor.model.stored_bundles import report_path
 from monitor.settings import Settings
 from training.report import plots
 from training.report.evidence import Evidence
+from training.report.pictures import SHOWN
 
 _RATES = (1e-2, 1e-3, 1e-4)
 
@@ -184,6 +185,13 @@ def _plots(bundle: Bundle, evidence: Evidence, target_alert_rate: float) -> Iter
         yield _plot("Precision and recall", text, plots.plot_precision_recall(evidence))
     text = "What each feature adds to the raw score on average; many features: those that add most."
     yield _plot("Error by feature", text, plots.plot_errors(bundle.schema.feature_names, evidence))
+    text = (
+        "From above: as they came, as the model expects them, and the difference. "
+        f"Left {SHOWN} of any score, right those of the highest scores."
+    )
+    for group in evidence.groups:
+        if group.pictures is not None:
+            yield _plot(f"Images: {group.name}", text, plots.plot_pictures(group.pictures))
 
 
 def _plot(title: str, text: str, svg: str) -> Plot:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from training.report.evidence import Evidence, Group
+from training.report.pictures import Pictures, make_sheet
 
 # What matplotlib draws in the left colour the page shows in the right one.
 INK, GRID, FIRST, SECOND, THIRD, FOURTH = (f"#0f00{number:02x}" for number in range(6))
@@ -209,6 +210,17 @@ def plot_errors(names: Sequence[str], evidence: Evidence) -> str:
         axes.set(xlabel="mean contribution to the raw score")
 
     return _drawn(draw, height=max(_INCHES[1], 0.9 + 0.28 * len(shown)))
+
+
+def plot_pictures(pictures: Pictures) -> str:
+    """Images, their reconstructions below them, and below these the differences."""
+    sheet = make_sheet(pictures)
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(sheet, interpolation="nearest")
+        axes.set_axis_off()
+
+    return _drawn(draw, height=_INCHES[0] * sheet.shape[0] / sheet.shape[1])
 
 
 def _shortened(name: str) -> str:
