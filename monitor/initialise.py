@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from monitor.errors import ConfigError
 from monitor.model.features_toml import write_features_toml
 from monitor.model.inference import Inference, infer_schema
 from monitor.model.json_records import frame_from_records
+from monitor.model.schema import Kind
 from monitor.model.tables import read_sample
 from monitor.settings import Settings, load_settings
 from monitor.stream.topic_reader import read_topic
@@ -80,8 +82,6 @@ def _name_from(source: str) -> str:
 def _report(inference: Inference, source: str, out: Path) -> None:
     console = Console()
     schema = inference.schema
-    counts = ", ".join(
-        f"{len(names)} {kind}" for kind in ("numeric", "categorical", "boolean") if (names := schema.of_kind(kind))
-    )
+    counts = ", ".join(f"{len(names)} {kind}" for kind in get_args(Kind) if (names := schema.of_kind(kind)))
     console.print(f"{out}: schema {schema.name!r} from {source}, {len(schema.features)} features ({counts})")
     console.print(f"read its comments, then: ganwatch train --schema {out} --data {source}")

@@ -9,8 +9,9 @@ import msgspec
 import polars as pl
 
 from monitor.model.bundle import FILES, Bundle, load_bundle, write_bundle
+from monitor.model.fitted_columns import NumericColumn
 from monitor.model.golden import Golden
-from monitor.model.preprocess import NumericColumn, Preprocessor
+from monitor.model.preprocess import Preprocessor
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer

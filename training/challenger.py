@@ -41,12 +41,20 @@ def training_plan(champion: Manifest | None, changes: ChallengerPlan) -> Trainin
     detector = changes.detector or (champion.detector if champion else base.detector)
     # Options of one detector mean nothing to another.
     kept = champion.configuration if champion and champion.detector == detector and changes.preset is None else {}
+    options = dict(kept.get("options", {}))
+    if champion and options.get("image_shape") == _image_shape(champion):
+        options.pop("image_shape", None)  # it came from the schema, which may be another one now
     return TrainingPlan(
         detector=detector,
         preset=changes.preset or kept.get("preset", base.preset),
-        options=dict(kept.get("options", {})) | dict(changes.options),
+        options=options | dict(changes.options),
         seed=kept.get("seed", base.seed) if changes.seed is None else changes.seed,
     )
+
+
+def _image_shape(champion: Manifest) -> list[int] | None:
+    shape = Schema.from_mapping(champion.schema, "manifest.json").image_shape
+    return None if shape is None else list(shape)
 
 
 def train_challenger(

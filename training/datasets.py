@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
 from monitor.errors import ConfigError
+from monitor.model.columns import dtype_of
 from monitor.model.schema import Feature, Kind, Schema
 
 _FILE = Path("kdd99") / "kddcup.data_10_percent.gz"
@@ -30,7 +31,6 @@ KDD99_FIELDS = (
 KDD99_CATEGORICAL = ("protocol_type", "service", "flag", "land", "logged_in", "is_host_login", "is_guest_login")
 KDD99_LABEL = "label"
 _ANOMALY = "normal."
-_POLARS_TYPES: dict[Kind, type[pl.DataType]] = {"numeric": pl.Float64, "categorical": pl.String, "boolean": pl.Boolean}
 
 
 def kdd99_schema() -> Schema:
@@ -61,13 +61,13 @@ def load_kdd99(folder: str | Path) -> pd.DataFrame:
 
 
 def to_feature_frame(frame: pd.DataFrame, schema: Schema) -> pl.DataFrame:
-    """The features of a table as the preprocessor wants them: Float64, String or Boolean by kind.
+    """The features of a table as the preprocessor wants them: Float64, String, Boolean or Array of Float64 by kind.
 
     Args:
         frame: a column for each feature of the schema; others are left out.
         schema: which features, in which order.
     """
-    columns = {feature.name: _POLARS_TYPES[feature.kind] for feature in schema.features}
+    columns = {feature.name: dtype_of(feature) for feature in schema.features}
     return pl.from_pandas(frame[list(columns)]).cast(columns)  # type: ignore[arg-type]
 
 

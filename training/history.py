@@ -34,7 +34,7 @@ class History:
     """Rows to learn from.
 
     Attributes:
-        frame: the features, one column each (Float64, String, Boolean; null is missing).
+        frame: the features, one column each (Float64, String, Boolean, Array of Float64; null is missing).
         source: the file or topic, for people.
         times: float64 (n,), seconds since 1970 when each event happened; None where that is unknown.
         labels: bool (n,), true = anomaly; None where there are none.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from monitor.model.preprocess import BooleanColumn, CategoricalColumn, Column, NumericColumn, Preprocessor
+from monitor.model.fitted_columns import ArrayColumn, BooleanColumn, CategoricalColumn, Column, NumericColumn
+from monitor.model.preprocess import Preprocessor
 from monitor.model.schema import Feature, Schema
-from monitor.model.shares import describe
+from monitor.model.shares import condense, describe
 
 Scaling = Literal["log_zscore", "zscore", "none"]
 
@@ -26,17 +28,20 @@ def fit_preprocessor(frame: pl.DataFrame, schema: Schema, *, scaling: Scaling = 
     """Learns levels, medians, means and standard deviations, and how each feature is distributed.
 
     Args:
-        frame: the training rows, one column a feature: Float64, String or Boolean by kind; null is a missing value.
+        frame: the training rows, one column a feature: Float64, String, Boolean or Array of Float64 by kind; null is a missing
+            value.
         schema: which features, in which order.
         scaling: `log_zscore` (signed log1p for wide non-negative columns, then z-score and soft clip), `zscore` (with
-            soft clip) or `none` (values as they are).
+            soft clip) or `none` (values as they are). Arrays are scaled to [-1, 1] as a whole, with soft clip, or left as
+            they are.
     """
     columns = tuple(_fit_column(frame.get_column(feature.name), feature, scaling) for feature in schema.features)
     preprocessor = Preprocessor(columns=columns, clip=None if scaling == "none" else SOFT_CLIP)
     if not frame.height:
         return preprocessor
     transformed = preprocessor.transform(frame.sample(min(frame.height, _REFERENCE_ROWS), seed=0))
-    return msgspec.structs.replace(preprocessor, reference=describe(preprocessor, transformed.X, transformed.missing))
+    counted = condense(preprocessor, transformed.X)
+    return msgspec.structs.replace(preprocessor, reference=describe(preprocessor, counted, transformed.missing))
 
 
 def _fit_column(values: pl.Series, feature: Feature, scaling: Scaling) -> Column:
@@ -44,6 +49,8 @@ def _fit_column(values: pl.Series, feature: Feature, scaling: Scaling) -> Column
         return _fit_categorical(values, feature.name)
     if feature.kind == "boolean":
         return BooleanColumn(feature=feature.name, typical=2 * int(values.sum()) >= max(1, values.count()))
+    if feature.shape is not None:
+        return _fit_array(values.drop_nulls().to_numpy(), feature.name, feature.shape, scaling)
     return _fit_numeric(values.drop_nulls().drop_nans().to_numpy(), feature.name, scaling)
 
 
@@ -51,6 +58,16 @@ def _fit_categorical(values: pl.Series, name: str) -> CategoricalColumn:
     """Keeps the most frequent levels; ties are broken by the text, so the order does not depend on the rows' order."""
     counts = values.drop_nulls().value_counts(name="n").sort(["n", values.name], descending=[True, False])
     return CategoricalColumn(feature=name, values=tuple(counts.get_column(values.name).head(MAX_LEVELS).to_list()))
+
+
+def _fit_array(values: np.ndarray, name: str, shape: tuple[int, ...], scaling: Scaling) -> ArrayColumn:
+    """Args: values: float64 (n_present, n_cells), may be empty: an array that is missing everywhere is constant 0."""
+    typical = tuple(np.median(values, axis=0).tolist()) if len(values) else (0.0,) * math.prod(shape)
+    if scaling == "none" or not len(values):
+        return ArrayColumn(feature=name, shape=shape, typical=typical, centre=0.0, scale=1.0)
+    low, high = float(values.min()), float(values.max())
+    scale = high / 2 - low / 2  # each by itself, for the whole may be beyond float64
+    return ArrayColumn(feature=name, shape=shape, typical=typical, centre=low / 2 + high / 2, scale=scale or 1.0)
 
 
 def _fit_numeric(values: np.ndarray, name: str, scaling: Scaling) -> NumericColumn:

@@ -4,7 +4,7 @@ references/<model>/<anchor>.parquet   normal rows, anomalies made from them, and
 
 Three kinds of anomaly, none of which needs a label: `swapped` (some features belong to another row, so that they no longer fit
 together), `shifted` (a number moved away from its row by several spreads of its column) and `foreign` (a level that never
-occurs, or a number far outside of all that do).
+occurs, or a number far outside of all that do). In an array it is some of its cells.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from monitor.errors import BundleError
 from monitor.model.schema import Schema
 from monitor.model.store import Store
+from training.array_anomalies import replace_cells, shift_cells, swap_cells
 
 NORMAL = "normal"
 REPLAY = "replay"
@@ -99,28 +100,28 @@ def _swapped(rows: pl.DataFrame, normals: pl.DataFrame, schema: Schema, rng: np.
     order = np.argsort(rng.random((rows.height, len(schema.features))), axis=1).argsort(axis=1)
     swapped = order < np.maximum(least, np.round(share * len(schema.features)))[:, None]
     donors = normals[_drawn(normals, rows.height, rng)]
-    columns = [
-        pl.select(
-            pl.when(pl.Series(swapped[:, place])).then(donors[name]).otherwise(rows[name]).alias(name)
-        ).to_series()
-        for place, name in enumerate(schema.feature_names)
-    ]
+    columns = []
+    for place, feature in enumerate(schema.features):
+        theirs, own = donors[feature.name], rows[feature.name]
+        if feature.kind == "array":
+            theirs = swap_cells(own, theirs, share, rng)
+        columns.append(_chosen(swapped[:, place], theirs, own))
     return pl.DataFrame(columns)
 
 
 def _shifted(rows: pl.DataFrame, normals: pl.DataFrame, schema: Schema, rng: np.random.Generator) -> pl.DataFrame:
-    """One number moves by two to six spreads of its column; without any number in the schema, as `_swapped`."""
-    numeric = [feature.name for feature in schema.features if feature.kind == "numeric"]
+    """One number, or a stretch of one array, moves by two to six spreads of its column; without any, as `_swapped`."""
+    numeric = [feature.name for feature in schema.features if feature.kind in ("numeric", "array")]
     if not numeric:
         return _swapped(rows, normals, schema, rng)
     chosen = rng.integers(0, len(numeric), rows.height)
     distance = rng.uniform(*_SHIFT_SPREADS, rows.height) * rng.choice([-1.0, 1.0], rows.height)
     columns = []
     for place, name in enumerate(numeric):
-        moved = rows[name].fill_null(normals[name].median()) + distance * _spread(normals[name])
-        columns.append(
-            pl.select(pl.when(pl.Series(chosen == place)).then(moved).otherwise(rows[name]).alias(name)).to_series()
-        )
+        own, far = rows[name], distance * _spread(normals[name])
+        is_array = isinstance(own.dtype, pl.Array)
+        moved = shift_cells(own, far, rng) if is_array else own.fill_null(normals[name].median()) + far
+        columns.append(_chosen(chosen == place, moved, own))
     return rows.with_columns(columns)
 
 
@@ -136,18 +137,25 @@ def _foreign(rows: pl.DataFrame, normals: pl.DataFrame, schema: Schema, rng: np.
         elif feature.kind == "boolean":
             foreign = ~rows[feature.name].fill_null(value=False)
         else:
-            top, width = _number(values.max()), 10.0 * _spread(values)
-            foreign = pl.Series(top + width * rng.uniform(0.5, 1.0, rows.height))
-        kept = rows[feature.name]
-        columns.append(
-            pl.select(pl.when(pl.Series(chosen == place)).then(foreign).otherwise(kept).alias(feature.name)).to_series()
-        )
+            top, width = _number(_numbers(values).max()), 10.0 * _spread(values)
+            number = top + width * rng.uniform(0.5, 1.0, rows.height)
+            is_array = feature.kind == "array"
+            foreign = replace_cells(rows[feature.name], number, rng) if is_array else pl.Series(number)
+        columns.append(_chosen(chosen == place, foreign, rows[feature.name]))
     return pl.DataFrame(columns)
 
 
+def _chosen(where: NDArray[np.bool_], changed: pl.Series, kept: pl.Series) -> pl.Series:
+    return pl.select(pl.when(pl.Series(where)).then(changed).otherwise(kept).alias(kept.name)).to_series()
+
+
+def _numbers(values: pl.Series) -> pl.Series:
+    return values.explode() if isinstance(values.dtype, pl.Array) else values
+
+
 def _spread(values: pl.Series) -> float:
-    """Standard deviation of a column; 1 for a constant one."""
-    return _number(values.std()) or 1.0
+    """Standard deviation of a column, or of all cells of an array; 1 for a constant one."""
+    return _number(_numbers(values).std()) or 1.0
 
 
 def _number(value: object) -> float:

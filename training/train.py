@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from monitor import __version__
 from monitor.errors import ConfigError
 from monitor.model.bundle import FORMAT, Bundle, Manifest, load_bundle, write_bundle
+from monitor.model.fitted_columns import CategoricalColumn, NumericColumn
 from monitor.model.golden import Golden
-from monitor.model.preprocess import CategoricalColumn, NumericColumn, Preprocessor
+from monitor.model.preprocess import Preprocessor
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
@@ -136,7 +137,8 @@ def train_model(
     started = time.monotonic()
     split = split_rows(history, np.random.default_rng(plan.seed))
     detector_type = find_detector(plan.detector)
-    options = detector_type.options_type.preset(plan.preset, **plan.options)
+    image = {} if schema.image_shape is None else {"image_shape": schema.image_shape}
+    options = detector_type.options_type.preset(plan.preset, **{**image, **plan.options})
     if len(split.validate) and options.early_stop_num is None:
         options = options.model_copy(update={"early_stop_num": LABELLED_PATIENCE})
     train_frame = history.frame[split.train]

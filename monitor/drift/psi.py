@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.model.preprocess import Preprocessor
-from monitor.model.shares import Reference, count_bins, describe
+from monitor.model.shares import Reference, condense, count_bins, describe
 
 WINDOW_ROWS = 5_000
 PERSISTENCE = 3
@@ -42,7 +42,7 @@ class SampledRows:
     """What of a micro-batch the watch looks at.
 
     Attributes:
-        X: float32 (k, n_columns), a copy.
+        X: float32 (k, n_condensed), a copy with arrays condensed to one number.
         missing: bool (k, n_features), or None when no value was missing.
     """
 
@@ -73,7 +73,8 @@ class InputWatch:
         self._reference = preprocessor.reference
         effort = sum(1.0 if width == 1 else _EFFORT_OF_A_LEVEL * width for width in preprocessor.widths)
         self._share = min(1.0, _EFFORT_A_RECORD / effort)
-        self._X = np.empty((window_rows, preprocessor.n_columns), dtype=np.float32)
+        n_condensed = condense(preprocessor, np.empty((0, preprocessor.n_columns), dtype=np.float32)).shape[1]
+        self._X = np.empty((window_rows, n_condensed), dtype=np.float32)
         self._missing = np.zeros((window_rows, len(preprocessor.columns)), dtype=np.bool_)
         self._filled = 0
         self._in_a_row = [0] * len(preprocessor.columns)
@@ -89,7 +90,7 @@ class InputWatch:
             tie_breaker: float64 (n,) in [0, 1), of the same rows, from `monitor.model.calibration.tie_breakers`.
         """
         chosen = np.flatnonzero(tie_breaker < self._share)
-        return SampledRows(X[chosen], None if missing is None else missing[chosen])
+        return SampledRows(condense(self._preprocessor, X[chosen]), None if missing is None else missing[chosen])
 
     def observe(self, rows: SampledRows) -> list[Shift]:
         """Takes the next rows; the features whose drift is certain since a window that these rows complete."""

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import overload
 
 import msgspec
@@ -14,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monitor.errors import InvalidRecord
+from monitor.model.array_values import cell_name
 from monitor.model.decode import Decoded
 from monitor.model.raw_values import RawValues
 from monitor.model.schema import Feature, Schema
@@ -23,8 +25,9 @@ from monitor.model.schema import Feature, Schema
 class Float32Decoder:
     """Decodes packed little-endian float32.
 
-    A number is a numeric feature's value, 0 or 1 for a boolean, or a place in the table of a categorical feature's values.
-    NaN is a missing value. An infinite number is refused, and so is any other that stands for nothing.
+    A number is a numeric feature's value, 0 or 1 for a boolean, or a place in the table of a categorical feature's values; an
+    array takes one for each of its cells, row by row. NaN is a missing value, an array of nothing but NaN a missing array. An
+    infinite number is refused, and so is any other that stands for nothing.
 
     Attributes:
         schema: the features, and in its encoding the values of the categorical ones.
@@ -35,7 +38,7 @@ class Float32Decoder:
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """See `monitor.model.decode.RecordDecoder`."""
         values = values if isinstance(values, RawValues) else RawValues.of(values)
-        width = 4 * len(self.schema.features)
+        width = 4 * sum(self._sizes)
         fits = values.sizes == width
         invalid = {row: _wrong_size(values[row], width) for row in np.flatnonzero(~fits).tolist()}
         rows = np.flatnonzero(fits)
@@ -52,8 +55,11 @@ class Float32Decoder:
         return Decoded(frame=frame, rows=places, invalid=tuple(sorted(invalid.items())), documents=documents)
 
     def _wrong(self, numbers: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Where a number stands for nothing: bool (n_rows, n_features)."""
+        """Where a number stands for nothing: bool (n_rows, n_numbers)."""
         wrong: NDArray[np.bool_] = np.isinf(numbers)
+        for cells in self._arrays:
+            absent = np.isnan(numbers[:, cells])
+            wrong[:, cells] |= absent & ~absent.all(axis=1, keepdims=True)
         coded = numbers[:, self._coded]
         stands_for_one = (coded >= 0) & (coded < self._n_values) & (coded == np.floor(coded))
         wrong[:, self._coded] = ~stands_for_one & ~np.isnan(coded)
@@ -68,21 +74,34 @@ class Float32Decoder:
         self, numbers: NDArray[np.float32], wrong: NDArray[np.bool_], lacking: NDArray[np.bool_]
     ) -> InvalidRecord:
         """The reason for one record; as for JSON, a wrong value counts before a missing one."""
-        features = self.schema.features
         if not wrong.any():
-            name = features[self._required[int(lacking.argmax())]].name
+            name = self._feature_at(self._required[int(lacking.argmax())]).name
             return InvalidRecord("missing_field", f"{name} is NaN and the schema says missing = 'reject'")
         column = int(wrong.argmax())
-        name, kind = features[column].name, features[column].kind
-        expected = {"numeric": "a finite number", "boolean": "0, 1"}.get(
-            kind, f"one of the codes 0 to {len(self.schema.encoding.codes.get(name, ())) - 1}"
-        )
-        return InvalidRecord("wrong_type", f"Expected {expected} or NaN, got {numbers[column]:g} - at `{name}`")
+        feature = self._feature_at(column)
+        where, expected = feature.name, "a finite number or NaN"
+        if feature.shape is not None:
+            cell = np.unravel_index(column - self._starts[self.schema.features.index(feature)], feature.shape)
+            where, expected = cell_name(feature.name, [int(axis) for axis in cell]), "finite numbers or nothing but NaN"
+        elif feature.kind == "boolean":
+            expected = "0, 1 or NaN"
+        elif feature.kind == "categorical":
+            expected = f"one of the codes 0 to {len(self.schema.encoding.codes[feature.name]) - 1} or NaN"
+        return InvalidRecord("wrong_type", f"Expected {expected}, got {numbers[column]:g} - at `{where}`")
+
+    def _feature_at(self, column: int) -> Feature:
+        return self.schema.features[int(np.searchsorted(self._starts, column, side="right")) - 1]
 
     def _frame(self, numbers: NDArray[np.float32]) -> pl.DataFrame:
         """One column a feature."""
         columns = numbers.T.astype(np.float64, order="C")
-        return pl.DataFrame([self._series(*pair) for pair in zip(self.schema.features, columns, strict=True)])
+        series = [
+            _array_series(feature, columns[start : start + feature.n_cells])
+            if feature.kind == "array"
+            else self._series(feature, columns[start])
+            for start, feature in self._placed
+        ]
+        return pl.DataFrame(series)
 
     def _series(self, feature: Feature, column: NDArray[np.float64]) -> pl.Series:
         values = pl.Series(feature.name, column)
@@ -101,19 +120,39 @@ class Float32Decoder:
 
     @cached_property
     def _coded(self) -> list[int]:
-        """Numbers of the features that are not numeric."""
-        return [place for place, feature in enumerate(self.schema.features) if feature.kind != "numeric"]
+        """Where the categories and booleans stand."""
+        return [start for start, feature in self._placed if feature.kind in ("categorical", "boolean")]
 
     @cached_property
     def _n_values(self) -> NDArray[np.float32]:
         """Of the same features, how many values each can have."""
-        features = [self.schema.features[place] for place in self._coded]
+        features = [self._feature_at(place) for place in self._coded]
         counts = [2 if feature.kind == "boolean" else len(self._tables[feature.name]) for feature in features]
         return np.array(counts, dtype=np.float32)
 
     @cached_property
     def _required(self) -> list[int]:
-        return [place for place, feature in enumerate(self.schema.features) if feature.missing == "reject"]
+        """Where those stand that must be there; of an array its first number."""
+        return [start for start, feature in self._placed if feature.missing == "reject"]
+
+    @cached_property
+    def _arrays(self) -> list[slice]:
+        """Where the arrays stand."""
+        return [slice(start, start + feature.n_cells) for start, feature in self._placed if feature.kind == "array"]
+
+    @cached_property
+    def _placed(self) -> list[tuple[int, Feature]]:
+        """The features, each with the place of its first number."""
+        return list(zip(self._starts, self.schema.features, strict=True))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(self._sizes[:-1])]
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """How many numbers each feature takes."""
+        return [feature.n_cells for feature in self.schema.features]
 
 
 class RowDocuments(Sequence[bytes | None]):
@@ -149,6 +188,12 @@ class RowDocuments(Sequence[bytes | None]):
                     node = node.setdefault(parent, {})  # type: ignore[assignment]
                 node[leaf] = value
         return msgspec.json.encode(document)
+
+
+def _array_series(feature: Feature, cells: NDArray[np.float64]) -> pl.Series:
+    """Args: cells: float64 (n_cells, n_rows)."""
+    arrays = pl.Series(feature.name, cells.T.reshape(-1)).reshape((-1, feature.n_cells))
+    return arrays.set(pl.Series(np.isnan(cells[0])), None)
 
 
 def _wrong_size(value: bytes | None, width: int) -> InvalidRecord:

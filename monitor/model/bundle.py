@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from monitor.errors import BundleError, ConfigError
 from monitor.model.calibration import Calibration
 from monitor.model.decode import Decoder
+from monitor.model.fitted_columns import CategoricalColumn, kind_of, shape_of
 from monitor.model.golden import Golden
-from monitor.model.preprocess import CategoricalColumn, Preprocessor
+from monitor.model.preprocess import Preprocessor
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
 from monitor.model.signature import SIGNATURE, require_trust
@@ -262,10 +263,14 @@ def _schema_of(file: Path, manifest: Manifest, expected: Schema | None) -> Schem
 
 def _check_columns(file: Path, preprocessor: Preprocessor, schema: Schema) -> None:
     """The preprocessor must be for these features, in this order and of these kinds."""
-    expected = [f"{feature.name} ({feature.kind})" for feature in schema.features]
-    found = [f"{column.feature} ({column.__struct_config__.tag})" for column in preprocessor.columns]
+    expected = [_in_words(feature.name, feature.kind, feature.shape) for feature in schema.features]
+    found = [_in_words(column.feature, kind_of(column), shape_of(column)) for column in preprocessor.columns]
     if found != expected:
         raise BundleError(file, "is for other features", expected=", ".join(expected), found=", ".join(found))
+
+
+def _in_words(name: str, kind: str, shape: tuple[int, ...] | None) -> str:
+    return f"{name} ({kind}{'' if shape is None else f' of {shape}'})"
 
 
 def _recompute(bundle: Bundle, golden: Golden) -> None:

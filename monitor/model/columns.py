@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import polars as pl
 
+from monitor.model.array_values import flatten
 from monitor.model.schema import Feature, Kind
 
-DTYPES: dict[Kind, pl.DataType] = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
+_DTYPES: dict[Kind, pl.DataType] = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
 # How text files write that a number or truth value is missing. A category may really be called "NA" (Namibia).
 MISSING_TEXT = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none")
 FIXES: dict[Kind, str] = {
     "numeric": "leave missing numbers empty, or make it kind = 'categorical' in features.toml",
     "categorical": "write it as text, a whole number or true/false, or make it kind = 'numeric' in features.toml",
     "boolean": "use true, false or nothing, or make it kind = 'categorical' (0 and 1: 'numeric') in features.toml",
+    "array": "write JSON lines or Parquet, with lists of numbers nested as the shape in features.toml says, or flat",
 }
-_NOUNS: dict[Kind, str] = {"numeric": "a number", "categorical": "a category", "boolean": "true or false"}
+_NOUNS: dict[Kind, str] = {
+    "numeric": "a number",
+    "categorical": "a category",
+    "boolean": "true or false",
+    "array": "an array of finite numbers of that shape",
+}
 _SHOWN_VALUE = 40
 
 
@@ -27,6 +34,11 @@ class Misfit(ValueError):  # noqa: N818 - it describes a column; the reader make
     def __init__(self, feature: Feature, row: int, value: object, problem: str | None = None) -> None:
         what = problem or f"is not {_NOUNS[feature.kind]}"
         super().__init__(f"column {feature.name!r}, row {row + 1}: {shorten(value)} {what}; {FIXES[feature.kind]}")
+
+
+def dtype_of(feature: Feature) -> pl.DataType:
+    """The type of a feature's column: Float64, String, Boolean, or Array of Float64."""
+    return pl.Array(pl.Float64(), feature.n_cells) if feature.kind == "array" else _DTYPES[feature.kind]
 
 
 def shorten(value: object) -> str:
@@ -46,8 +58,10 @@ def from_text(column: pl.Series, feature: Feature) -> pl.Series:
         Float64, String or Boolean; null is missing.
 
     Raises:
-        Misfit: a text is not a finite number, or not true or false.
+        Misfit: a text is not a finite number, or not true or false, or the feature is an array.
     """
+    if feature.kind == "array":
+        raise Misfit(feature, 0, column.first(ignore_nulls=True))
     if feature.kind == "categorical":
         return column.replace({"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"})
     text = _without_missing_text(column)
@@ -60,14 +74,16 @@ def from_typed(column: pl.Series, feature: Feature) -> pl.Series:
     """Reads a column of a typed file.
 
     Returns:
-        Float64, String or Boolean; null is missing.
+        Float64, String, Boolean or Array of Float64; null is missing.
 
     Raises:
-        Misfit: the column's type does not suit the kind, or a number is infinite.
+        Misfit: the column's type does not suit the kind, a number is infinite, or an array has another shape.
     """
     dtype = column.dtype
     if dtype == pl.Null:
-        return column.cast(DTYPES[feature.kind])
+        return column.cast(dtype_of(feature))
+    if feature.kind == "array":
+        return _from_lists(column, feature)
     if feature.kind == "numeric" and dtype.is_numeric():
         return _finite(column.cast(pl.Float64), feature)
     if feature.kind == "boolean" and dtype == pl.Boolean:
@@ -77,7 +93,21 @@ def from_typed(column: pl.Series, feature: Feature) -> pl.Series:
     ):
         return column.cast(pl.String)
     _refuse_first(column.is_not_null(), column, feature)
-    return column.clear(column.len()).cast(DTYPES[feature.kind], strict=False)
+    return column.clear(column.len()).cast(dtype_of(feature), strict=False)
+
+
+def _from_lists(column: pl.Series, feature: Feature) -> pl.Series:
+    """Reads a column of arrays."""
+    arrays = _finite_arrays(column, feature)
+    if arrays is None:
+        row = next(row for row in range(len(column)) if _finite_arrays(column[row : row + 1], feature) is None)
+        raise Misfit(feature, row, column.to_list()[row])
+    return arrays
+
+
+def _finite_arrays(column: pl.Series, feature: Feature) -> pl.Series | None:
+    arrays = flatten(column, feature)
+    return arrays if arrays is not None and arrays.explode().is_finite().all() else None
 
 
 def guess_type(column: pl.Series) -> pl.Series:

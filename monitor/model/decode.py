@@ -9,21 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from monitor.errors import InvalidRecord
+from monitor.model.array_values import describe_misfit, flatten
+from monitor.model.columns import dtype_of
 from monitor.model.raw_values import RawValues
-from monitor.model.schema import Schema
+from monitor.model.record_types import (
+    as_tree,
+    fields_to,
+    flat,
+    native_schema,
+    nested,
+    path_expression,
+    strict_type,
+    trusted_levels,
+    value_at,
+)
+from monitor.model.schema import Feature, Schema
 
-_DTYPES = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
-# A category that is a whole number may be written as a float (1.0, 1e3); up to 2^53 its text is that of the whole number.
-_WholeFloat = Annotated[float, msgspec.Meta(multiple_of=1, ge=-(2**53), le=2**53)]
-_TYPES = {"numeric": float, "categorical": str | int | bool | _WholeFloat, "boolean": bool}
-_MOST_TRUSTED_DIGITS = 15
 _SHOWN_DETAIL = 200
 # How zlib, gzip and zstd begin and JSON never does: the native reader would unpack it, however much is in there.
 _COMPRESSED = (b"x", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
@@ -36,7 +44,7 @@ class Decoded:
     """A batch of records, sorted into the good and the bad.
 
     Attributes:
-        frame: the good records in order, one column a feature (Float64, String, Boolean; null is missing).
+        frame: the good records in order, one column a feature (Float64, String, Boolean, Array; null is missing).
         rows: their positions in the batch, ascending.
         invalid: position and reason of each bad record, ascending.
         documents: the whole batch as JSON, for alerts; what stands in the place of a bad record means nothing.
@@ -70,7 +78,8 @@ class Decoder:
     max_record_bytes: int
     levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    _native_schema: pl.Schema = field(init=False, repr=False)
+    _native_schemas: list[pl.Schema] = field(init=False, repr=False)
+    _arrays: dict[Feature, list[str]] = field(init=False, repr=False)
     _strict: msgspec.json.Decoder[object] = field(init=False, repr=False)
     _paths: list[pl.Expr] = field(init=False, repr=False)
     _nested: bool = field(init=False, repr=False)
@@ -78,14 +87,17 @@ class Decoder:
     _trusted: dict[str, pl.Enum] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        tree = _as_tree(self.schema)
+        tree = as_tree(self.schema)
         derive = object.__setattr__
-        derive(self, "_native_schema", _native_schema(tree))
-        derive(self, "_strict", msgspec.json.Decoder(_strict_type(tree, "Record")))
-        derive(self, "_paths", [_path_expression(name) for name in self.schema.feature_names])
+        forms = (flat, nested) if any(feature.n_dimensions > 1 for feature in self.schema.features) else (flat,)
+        derive(self, "_native_schemas", [native_schema(tree, form) for form in forms])
+        arrays = [feature for feature in self.schema.features if feature.kind == "array"]
+        derive(self, "_arrays", {feature: fields_to(feature.name, tree) for feature in arrays})
+        derive(self, "_strict", msgspec.json.Decoder(strict_type(tree, "Record")))
+        derive(self, "_paths", [path_expression(name) for name in self.schema.feature_names])
         derive(self, "_nested", any("." in name for name in self.schema.feature_names))
         derive(self, "_required", [feature.name for feature in self.schema.features if feature.missing == "reject"])
-        derive(self, "_trusted", _trusted(self.schema, self.levels))
+        derive(self, "_trusted", trusted_levels(self.schema, self.levels))
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decodes a batch.
@@ -139,19 +151,32 @@ class Decoder:
         return lines
 
     def _read(self, lines: bytes, count: int) -> pl.DataFrame | None:
-        """Reads lines natively; None when any of them is refused."""
+        """Reads lines natively; None when any of them is refused, or when some hold flat arrays and others nested ones."""
         if lines.startswith(_COMPRESSED):
             return None
+        for schema in self._native_schemas:
+            frame = self._read_as(schema, lines, count)
+            if frame is not None:
+                return frame
+        return None
+
+    def _read_as(self, schema: pl.Schema, lines: bytes, count: int) -> pl.DataFrame | None:
         try:
-            frame = pl.read_ndjson(lines, schema=self._native_schema)  # a stream would leave an object behind
+            frame = pl.read_ndjson(lines, schema=schema)  # a stream would leave an object behind
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
         if frame.height != count:
             return None
-        return frame.select(self._paths) if self._nested else frame
+        frame = frame.select(self._paths) if self._nested else frame
+        for feature in self._arrays:
+            column = flatten(frame.get_column(feature.name), feature)
+            if column is None:
+                return None
+            frame = frame.with_columns(column)
+        return frame
 
     def _empty(self) -> pl.DataFrame:
-        return pl.DataFrame(schema={feature.name: _DTYPES[feature.kind] for feature in self.schema.features})
+        return pl.DataFrame(schema={feature.name: dtype_of(feature) for feature in self.schema.features})
 
     def _read_around_bad_ones(
         self, lines: Mapping[int, bytes], invalid: dict[int, InvalidRecord]
@@ -233,12 +258,13 @@ class Decoder:
     def _refusal(self, line: bytes) -> InvalidRecord | None:
         """The strict decoder's verdict on one record."""
         try:
-            self._strict.decode(line)
+            record = self._strict.decode(line)
         except msgspec.ValidationError as error:
             return InvalidRecord(_reason_of(str(error)), _shorten(str(error).replace("$.", "")))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return InvalidRecord("not_json", _shorten(str(error)))
-        return None
+        problem = describe_misfit([(feature, value_at(record, path)) for feature, path in self._arrays.items()])
+        return None if problem is None else InvalidRecord("wrong_type", _shorten(problem))
 
     def _explain(self, line: bytes) -> InvalidRecord:
         """The best words for a record that the native reader refuses."""
@@ -263,61 +289,6 @@ def _without(
     invalid.update({rows[place]: reason for place, reason in refused.items()})
     kept = [place for place in range(len(rows)) if place not in refused]
     return [rows[place] for place in kept], frame[kept]
-
-
-def _trusted(schema: Schema, levels: dict[str, tuple[str, ...]]) -> dict[str, pl.Enum]:
-    """Per category the levels that only a JSON string, whole number or boolean reads as."""
-    return {
-        name: pl.Enum([level for level in levels.get(name, ()) if _is_plain(level)])
-        for name in schema.of_kind("categorical")
-    }
-
-
-def _is_plain(level: str) -> bool:
-    """Whether only a JSON string, whole number or boolean reads as this level."""
-    return (level.isdecimal() and len(level) <= _MOST_TRUSTED_DIGITS) or (
-        level != "" and level[0].isalpha() and "\x00" not in level
-    )
-
-
-def _as_tree(schema: Schema) -> dict[str, object]:
-    """Nested dict of kinds: `{"card": {"country": "categorical"}, …}`."""
-    tree: dict[str, object] = {}
-    for feature in schema.features:
-        *parents, leaf = feature.name.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})  # type: ignore[assignment]
-        node[leaf] = feature.kind
-    return tree
-
-
-def _native_schema(tree: dict[str, object]) -> pl.Schema:
-    return pl.Schema(
-        {
-            name: pl.Struct(_native_schema(node)) if isinstance(node, dict) else _DTYPES[str(node)]
-            for name, node in tree.items()
-        }
-    )
-
-
-def _strict_type(tree: dict[str, object], name: str) -> type[msgspec.Struct]:
-    """A struct type of the same shape; its fields are numbered, since a field of a record may bear any name."""
-    fields: list[tuple[str, object, object]] = []
-    names: dict[str, str] = {}
-    for place, (key, node) in enumerate(tree.items()):
-        type_ = _strict_type(node, f"{name}_{place}") if isinstance(node, dict) else _TYPES[str(node)]
-        fields.append((f"field_{place}", type_ | None, None))
-        names[f"field_{place}"] = key
-    return msgspec.defstruct(name, fields, rename=names)
-
-
-def _path_expression(path: str) -> pl.Expr:
-    first, *rest = path.split(".")
-    expression = pl.col(first)
-    for part in rest:
-        expression = expression.struct.field(part)
-    return expression.alias(path)
 
 
 def _reason_of(message: str) -> str:

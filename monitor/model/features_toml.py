@@ -11,7 +11,8 @@ from monitor.model.inference import Inference
 _WIDTH = 110
 _HEADER = (
     "The model learns from the features; it ignores all other fields. Check kinds and what was left out, then train.",
-    "kind: numeric, categorical (text, whole numbers or booleans, compared as text) or boolean (true or false).",
+    "kind: numeric, categorical (text, whole numbers or booleans, compared as text), boolean (true or false) or array "
+    "(numbers of one shape, nested or flat).",
     'missing: "impute" (also when not given) fills in the typical value, "reject" makes the record a dead letter.',
 )
 _WORDS: dict[Verdict, str] = {
@@ -112,7 +113,8 @@ def _with_nulls(finding: Finding) -> str:
 
 def _entry(finding: Finding) -> str:
     missing = ', missing = "impute"' if finding.null_share else ""
-    return f'{{ name = {_quoted(finding.column)}, kind = "{finding.kind}"{missing} }},'
+    shape = f", shape = {list(finding.shape)}" if finding.shape else ""
+    return f'{{ name = {_quoted(finding.column)}, kind = "{finding.kind}"{shape}{missing} }},'
 
 
 def _comment(text: str, indent: int = 0) -> list[str]:

@@ -12,7 +12,7 @@ from monitor.model.columns import shorten
 from monitor.model.schema import Kind
 
 Verdict = Literal[
-    "numeric", "categorical", "boolean",  # features
+    "numeric", "categorical", "boolean", "array",  # features
     "id", "key", "timestamp",  # bookkeeping, one of each is adopted
     "label", "counter", "constant", "free_text", "empty", "unsupported", "ambiguous_time", "bad_name",
 ]  # fmt: skip
@@ -38,6 +38,7 @@ class Finding:
         reason: a sentence with the numbers that led to the verdict; never holds a value of an id, a key or free text.
         null_share: share of the rows without a value, 0 to 1.
         kind: what it would be as a feature; None when it cannot be one.
+        shape: of an array that can be one; None otherwise.
         stamp: how it says the time; None when it does not, or not in a way that the schema knows.
         naive: whether its stamps carry no time zone.
     """
@@ -47,13 +48,14 @@ class Finding:
     reason: str
     null_share: float = 0.0
     kind: Kind | None = None
+    shape: tuple[int, ...] | None = None
     stamp: StampFormat | None = None
     naive: bool = False
 
     @property
     def is_feature(self) -> bool:
         """Whether the column becomes a feature."""
-        return self.verdict in ("numeric", "categorical", "boolean")
+        return self.verdict in ("numeric", "categorical", "boolean", "array")
 
 
 def name_words(name: str) -> list[str]:

@@ -64,7 +64,11 @@ def infer_schema(frame: pl.DataFrame, name: str, *, timezone: str | None = None,
     if timezone is not None:
         _check_zone(timezone)
     findings = tuple(_place(judge(column), frame.columns, timezone) for column in frame)
-    features = [{"name": finding.column, "kind": finding.kind} for finding in findings if finding.is_feature]
+    features = [
+        {"name": finding.column, "kind": finding.kind, "shape": finding.shape}
+        for finding in findings
+        if finding.is_feature
+    ]
     if not features:
         reasons = [f"{finding.column!r} is no feature: {finding.reason}" for finding in findings]
         raise ConfigError(WHERE, [f"no column of {rows(frame.height)} can be a feature", *reasons])

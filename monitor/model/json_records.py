@@ -20,6 +20,7 @@ import msgspec
 import polars as pl
 
 from monitor.errors import ConfigError
+from monitor.model.array_values import describe_misfit, from_objects
 from monitor.model.columns import FIXES, shorten
 from monitor.model.decode import Decoder
 from monitor.model.schema import Schema
@@ -140,6 +141,10 @@ def _explain(path: Path, line: Line, schema: Schema) -> str | None:
     }
     for feature in schema.features:
         value, _ = _look_up(record, feature.name)
+        if feature.kind == "array":
+            if (problem := describe_misfit([(feature, value)])) is not None:
+                return f"line {line[0]}: {problem}; {FIXES['array']}"
+            continue
         wrong_flag = isinstance(value, bool) and feature.kind == "numeric"
         whole = isinstance(value, float) and value.is_integer() and feature.kind == "categorical"
         if value is not None and not whole and (wrong_flag or not isinstance(value, allowed[feature.kind])):
@@ -204,6 +209,8 @@ def _flatten(record: Record, prefix: str) -> Iterator[tuple[str, object]]:
 
 def _as_series(name: str, values: list[object]) -> pl.Series:
     """The narrowest type that holds all values as they are: numbers, text, booleans, arrays; otherwise Object."""
+    if (arrays := from_objects(name, values)) is not None:
+        return arrays
     types = set(map(type, values)) - {type(None)}
     try:
         if types == {int} and all(value in _INT64 for value in values if value is not None):

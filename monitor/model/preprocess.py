@@ -7,67 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from monitor.model.fitted_columns import (
+    ArrayColumn,
+    BooleanColumn,
+    CategoricalColumn,
+    Column,
+    NumericColumn,
+    Positive,
+    Value,
+    centre_and_scale,
+    shape_of,
+    width_of,
+)
 from monitor.model.shares import Reference, check_reference
-
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class NumericColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="numeric"):
-    """One numeric feature: `z = (f(v) − mean) / sd`, f = signed log1p or the identity, then a soft clip.
-
-    Attributes:
-        feature: name in the schema.
-        typical: median of the training rows, in the field's own unit; replaces a missing value.
-        log: whether f is sign(v)·log(1 + |v|).
-        mean: mean of f(v) over the training rows.
-        sd: its standard deviation; 1 for a constant column.
-    """
-
-    feature: str
-    typical: float
-    log: bool
-    mean: float
-    sd: Positive
-
-
-class CategoricalColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="categorical"):
-    """One categorical feature: one-hot over `values` and a last level for missing or unknown ones.
-
-    Attributes:
-        feature: name in the schema.
-        values: the levels seen in training, most frequent first.
-    """
-
-    feature: str
-    values: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(set(self.values)) < len(self.values):
-            raise ValueError(f"a level of {self.feature!r} is listed twice")
-
-
-class BooleanColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
-    """One boolean feature: 0 or 1.
-
-    Attributes:
-        feature: name in the schema.
-        typical: the more frequent value of the training rows; replaces a missing one.
-    """
-
-    feature: str
-    typical: bool
-
-
-Column = NumericColumn | CategoricalColumn | BooleanColumn
-# A field's value as a record holds it; None is missing.
-Value = float | str | bool | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +46,7 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
 
     Attributes:
         columns: how each feature becomes columns of X.
-        clip: soft bound of numeric columns, `clip · tanh(z / clip)`; None leaves them unbounded.
+        clip: soft bound of numbers, `clip · tanh(z / clip)`; None leaves them unbounded.
         reference: how the training rows are distributed; None in bundles that are older than this field.
     """
 
@@ -103,7 +61,7 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     @cached_property
     def widths(self) -> tuple[int, ...]:
         """How many columns of X each feature takes."""
-        return tuple(len(c.values) + 1 if isinstance(c, CategoricalColumn) else 1 for c in self.columns)
+        return tuple(map(width_of, self.columns))
 
     @cached_property
     def starts(self) -> NDArray[np.intp]:
@@ -120,15 +78,22 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """Feature names, in order."""
         return tuple(column.feature for column in self.columns)
 
+    @cached_property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Height, width and channels when a row of X is a single array of three dimensions, row by row; None otherwise."""
+        shape = shape_of(self.columns[0]) if len(self.columns) == 1 else None
+        return (shape[0], shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
+
     def transform(self, frame: pl.DataFrame) -> Transformed:
         """Computes X.
 
         Args:
-            frame: one column a feature: Float64, String or Boolean by kind; null (or NaN) is a missing value.
+            frame: one column a feature: Float64, String, Boolean or Array of Float64 by kind; null (or NaN) is a missing value.
         """
         X = np.zeros((frame.height, self.n_columns), dtype=np.float32)
         missing = self._fill_numeric(frame, X)
         self._fill_others(frame, X, missing)
+        self._fill_arrays(frame, X, missing)
         return Transformed(X, _as_matrix(missing, frame.height, len(self.columns)))
 
     def _fill_others(self, frame: pl.DataFrame, X: NDArray[np.float32], missing: dict[int, NDArray[np.bool_]]) -> None:
@@ -146,14 +111,31 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             else:
                 X[:, start] = values.to_numpy()
 
+    def _fill_arrays(self, frame: pl.DataFrame, X: NDArray[np.float32], missing: dict[int, NDArray[np.bool_]]) -> None:
+        for place, column in enumerate(self.columns):
+            if not isinstance(column, ArrayColumn):
+                continue
+            values = np.array(frame.get_column(column.feature).to_numpy(), dtype=np.float64)
+            absent = np.isnan(values).any(axis=1)
+            if absent.any():
+                missing[place] = np.asarray(absent)
+                values[absent] = column.typical
+            with np.errstate(over="ignore"):
+                values -= column.centre
+                values /= column.scale
+            start = int(self.starts[place])
+            X[:, start : start + self.widths[place]] = _bounded(values, self.clip)
+
     @cached_property
     def _other_places(self) -> list[int]:
-        return [place for place, column in enumerate(self.columns) if not isinstance(column, NumericColumn)]
+        return [
+            place for place, column in enumerate(self.columns) if isinstance(column, CategoricalColumn | BooleanColumn)
+        ]
 
     @cached_property
     def _expressions(self) -> list[pl.Expr]:
         """Level of each category (the last one for unknown or missing values), 0 or 1 of each boolean: Int64 columns."""
-        return [_expression(column) for column in self.columns if not isinstance(column, NumericColumn)]
+        return [_expression(column) for column in self.columns if isinstance(column, CategoricalColumn | BooleanColumn)]
 
     def _fill_numeric(self, frame: pl.DataFrame, X: NDArray[np.float32]) -> dict[int, NDArray[np.bool_]]:
         """All numeric columns at once, feature by feature in memory, in place; returns where values are missing."""
@@ -187,12 +169,16 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             sd=np.array([column.sd for _, column in columns]).reshape(-1, 1),
         )
 
-    def inverse(self, x_hat: NDArray[np.float32], places: NDArray[np.intp]) -> list[list[Value]]:
+    def inverse(
+        self, x_hat: NDArray[np.float32], places: NDArray[np.intp], cells: NDArray[np.intp] | None = None
+    ) -> list[list[Value]]:
         """The values, in the field's own unit, that reconstructions stand for; numbers to six significant digits.
 
         Args:
             x_hat: float32 (n_rows, n_columns), reconstructed rows of X.
             places: intp (n_rows, k), numbers of the features wanted of each row.
+            cells: intp (n_rows, k), of an array the cell that is wanted, row by row, and 0 for other features; the first one
+                when None.
         """
         values = np.empty(places.shape, dtype=object)
         for place in np.unique(places).tolist():
@@ -206,7 +192,8 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             elif isinstance(column, BooleanColumn):
                 values[wanted] = (x_hat[rows, start] >= 0.5).tolist()
         numeric = ~np.isnan(self._scales[places])
-        z = x_hat[np.nonzero(numeric)[0], self.starts[places[numeric]]].astype(np.float64)
+        columns = self.starts[places] if cells is None else self.starts[places] + cells
+        z = x_hat[np.nonzero(numeric)[0], columns[numeric]].astype(np.float64)
         values[numeric] = _rounded(self._numeric_values(z, places[numeric])).tolist()
         return values.tolist()  # type: ignore[no-any-return]
 
@@ -220,12 +207,12 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
 
     @cached_property
     def _scales(self) -> NDArray[np.float64]:
-        """float64 (n_features,); NaN where the feature is not numeric."""
-        return np.array([column.sd if isinstance(column, NumericColumn) else np.nan for column in self.columns])
+        """float64 (n_features,); NaN where the feature holds no numbers."""
+        return np.array([centre_and_scale(column)[1] for column in self.columns])
 
     @cached_property
     def _means(self) -> NDArray[np.float64]:
-        return np.array([column.mean if isinstance(column, NumericColumn) else np.nan for column in self.columns])
+        return np.array([centre_and_scale(column)[0] for column in self.columns])
 
     @cached_property
     def _logs(self) -> NDArray[np.bool_]:

@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from monitor.documents import describe_problem, read_toml
 from monitor.errors import ConfigError
 
-Kind = Literal["numeric", "categorical", "boolean"]
+Kind = Literal["numeric", "categorical", "boolean", "array"]
 Missing = Literal["impute", "reject"]
 # Parts between dots, without white space around them; no quote, backslash or control character, which the decoder cannot
 # name, and no * or ^ in front, which polars takes for patterns.
 _PART = r'[^.\s"\\*^\x00-\x1f]([^."\\\x00-\x1f]*[^.\s"\\\x00-\x1f])?'
+MOST_CELLS = 65_536
+MOST_DIMENSIONS = 3
+Length = Annotated[int, Field(strict=True, ge=1)]
 FieldPath = Annotated[str, Field(min_length=1, pattern=rf"^{_PART}(\.{_PART})*$")]
 
 
@@ -29,9 +42,11 @@ class Feature(BaseModel):
 
     Attributes:
         name: the field; a dotted path (`card.country`) reaches into nested objects.
-        kind: `numeric` (float64), `categorical` (text, whole number or boolean, compared as text) or `boolean`.
+        kind: `numeric` (float64), `categorical` (text, whole number or boolean, compared as text), `boolean`, or `array`
+            (float64, of one shape in all records).
         missing: `impute` replaces a missing or null value by what training found typical, `reject` makes the record a
             dead letter.
+        shape: of an array, one to three lengths; a record holds the numbers nested like this, or flat, row by row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +54,39 @@ class Feature(BaseModel):
     name: FieldPath
     kind: Kind
     missing: Missing = "impute"
+    shape: tuple[Length, ...] | None = None
+
+    @model_validator(mode="after")
+    def _only_arrays_have_a_shape(self) -> Self:
+        if self.kind == "array" and self.shape is None:
+            raise ValueError(f"feature {self.name!r}: kind = 'array' needs a shape, such as shape = [28, 28, 1]")
+        if self.kind != "array" and self.shape is not None:
+            raise ValueError(f"feature {self.name!r}: shape is for kind = 'array' only, not for {self.kind!r}")
+        if self.shape is not None and not 1 <= self.n_dimensions <= MOST_DIMENSIONS:
+            raise ValueError(
+                f"feature {self.name!r}: a shape of {self.n_dimensions} lengths; an array has one to three"
+            )
+        if self.n_cells > MOST_CELLS:
+            raise ValueError(
+                f"feature {self.name!r}: an array of {self.n_cells} numbers; at most {MOST_CELLS} are taken"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_shape(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As it was before there were arrays, so that manifests and fingerprints of other schemas stay what they are."""
+        fields: dict[str, Any] = dump(self)
+        return fields if self.shape is not None else {key: fields[key] for key in fields if key != "shape"}
+
+    @property
+    def n_dimensions(self) -> int:
+        """Of an array; 0 for the other kinds."""
+        return len(self.shape or ())
+
+    @property
+    def n_cells(self) -> int:
+        """How many numbers an array holds; 1 for the other kinds."""
+        return math.prod(self.shape or ())
 
 
 class Timestamp(BaseModel):
@@ -122,6 +170,15 @@ class Schema(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _bookkeeping_is_no_array(self) -> Self:
+        arrays = self.of_kind("array")
+        stamp = self.timestamp.field if self.timestamp else None
+        for purpose, field in (("id", self.id), ("key", self.key), ("timestamp", stamp)):
+            if field in arrays:
+                raise ValueError(f"{purpose}: {field!r} is an array; name a field of one value")
+        return self
+
+    @model_validator(mode="after")
     def _codes_are_complete(self) -> Self:
         codes = self.encoding.codes
         coded = self.of_kind("categorical") if self.encoding.format == "float32" else ()
@@ -142,11 +199,17 @@ class Schema(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all that changes a score: names, kinds, order and missing policy of the features."""
+        """SHA-256 (hex) of all that changes a score: names, kinds, shapes, order and missing policy of the features."""
         canonical = json.dumps(
             [feature.model_dump() for feature in self.features], sort_keys=True, separators=(",", ":")
         )
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Height, width and channels when a single array of three dimensions is all there is; None otherwise."""
+        shape = self.features[0].shape if len(self.features) == 1 else None
+        return (shape[0], shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
 
     def of_kind(self, kind: Kind) -> tuple[str, ...]:
         """Names of the features of one kind, in order."""
@@ -162,7 +225,7 @@ class Schema(BaseModel):
         features = {feature.name: feature for feature in of_monitor.features}
         changed = [feature.name for feature in self.features if features[feature.name] != feature]
         if changed:
-            return f"feature {changed[0]!r} has another kind or missing policy"
+            return f"feature {changed[0]!r} has another kind, shape or missing policy"
         return "the features stand in another order"
 
     @classmethod

@@ -31,7 +31,7 @@ def read_sample(path: str | Path, max_rows: int) -> pl.DataFrame:
         max_rows: how many rows from the top.
 
     Returns:
-        At least one row. Arrays are List columns, values of different types an Object column; NaN is null.
+        At least one row. Arrays are Array or List columns, values of different types an Object column; NaN is null.
 
     Raises:
         ConfigError: the file is missing, broken, empty, or of an unknown format.
@@ -56,7 +56,8 @@ def read_features(path: str | Path, schema: Schema, extra_columns: Sequence[str]
         extra_columns: further columns, such as a label or the time. One that is a feature too appears once, as feature.
 
     Returns:
-        The features in schema order (Float64, String, Boolean; null is missing), then the extra ones. At least one row.
+        The features in schema order (Float64, String, Boolean, Array of Float64; null is missing), then the extra ones. At
+        least one row.
 
     Raises:
         ConfigError: the file is missing, broken, empty or of unknown format, lacks a column, or a column does not fit.

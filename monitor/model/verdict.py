@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import cast
@@ -9,9 +10,10 @@ from typing import cast
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
+from monitor.model.array_values import is_constant, shape_of
 from monitor.model.findings import FEW_ROWS, MAX_CATEGORIES, Finding, frequent, name_words, percent, rows, shown
 from monitor.model.number_verdict import judge_numbers
-from monitor.model.schema import FieldPath, Kind
+from monitor.model.schema import MOST_CELLS, MOST_DIMENSIONS, FieldPath, Kind
 from monitor.model.text_verdict import judge_text
 
 _LABEL_NAMES = {
@@ -90,7 +92,7 @@ def _judge_other_types(values: pl.Series, n_rows: int) -> Finding:
     if dtype == pl.Object:
         return _judge_mixture(values, n_rows)
     if isinstance(dtype, pl.List | pl.Array):
-        return _judge_arrays(values)
+        return _judge_arrays(values, n_rows)
     if dtype in (pl.Datetime, pl.Date):
         return _judge_datetimes(values)
     return Finding("", "unsupported", f"type {dtype} has no counterpart in JSON; write it as numbers or text")
@@ -121,11 +123,19 @@ def _judge_mixture(values: pl.Series, n_rows: int) -> Finding:
     return replace(finding, reason=f"{finding.reason}; {mixture}, compared as text")
 
 
-def _judge_arrays(values: pl.Series) -> Finding:
-    lengths = values.list.len() if isinstance(values.dtype, pl.List) else values.arr.len()
-    low, high = cast("int", lengths.min()), cast("int", lengths.max())
-    size = f"{low}" if low == high else f"{low} to {high}"
-    return Finding("", "unsupported", f"an array ({size} long); arrays are no features, publish what matters as fields")
+def _judge_arrays(values: pl.Series, n_rows: int) -> Finding:
+    """Numbers of one shape are a feature."""
+    shape = shape_of(values)
+    if shape is None:
+        reason = "arrays that differ in length, or hold something else than numbers; publish what matters as fields"
+        return Finding("", "unsupported", reason)
+    size = " x ".join(map(str, shape))
+    if len(shape) > MOST_DIMENSIONS or math.prod(shape) > MOST_CELLS:
+        reason = f"arrays of {size} numbers; at most {MOST_DIMENSIONS} dimensions and {MOST_CELLS} numbers are taken"
+        return Finding("", "unsupported", reason)
+    if n_rows >= FEW_ROWS and is_constant(values):
+        return Finding("", "constant", f"always the same array of {size} numbers", kind="array", shape=shape)
+    return Finding("", "array", f"arrays of {size} numbers", kind="array", shape=shape)
 
 
 def _judge_datetimes(values: pl.Series) -> Finding:

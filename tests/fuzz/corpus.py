@@ -110,6 +110,7 @@ def schemas() -> Sequence[bytes]:
         machines.FEATURES_TOML.encode(),
         b'name = "x"\n[[features]]\nname = "a.b"\nkind = "numeric"\nmissing = "reject"\n[timestamp]\nfield = "t"\nformat = "epoch_ms"\n',
         b'name = "x"\nfeatures = [{ name = "a", kind = "numeric" }, { name = "a.b", kind = "boolean" }]\n',
+        b'name = "x"\nfeatures = [{ name = "a.b", kind = "array", shape = [2, 3] }, { name = "c", kind = "array", shape = [9] }]\n',
         b"name = 1\nfeatures = 1\n", b"", b"[[[", b"a = [" * 200, b'name = "x"\ntimestamp = { field = "t", timezone = "../etc" }\n',
     ]  # fmt: skip
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import numpy as np
+import polars as pl
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -24,6 +26,8 @@ from monitor.alerting.alert import (
 )
 from monitor.model.attribution import Attribution, attribute
 from monitor.model.bundle import Bundle
+from monitor.model.fitted_columns import ArrayColumn, NumericColumn
+from monitor.model.preprocess import Preprocessor
 from monitor.model.scorer import Explanation
 from monitor.stream.broker import Cluster
 from tests.machines import readings
@@ -207,17 +211,37 @@ def test_a_bundle_s_writer_takes_names_and_paths_from_it(machines_bundle: Bundle
     assert (writer.model.name, writer.model.version) == ("machines", machines_bundle.path.name)
 
 
-def test_shares_of_columns_are_summed_to_features_and_ordered(machines_bundle: Bundle) -> None:
+def test_a_feature_has_the_share_of_the_column_that_deviates_most(machines_bundle: Bundle) -> None:
     frame = readings(2, seed=1)
     X = machines_bundle.preprocessor.transform(frame).X
     residual = np.zeros_like(X)
     residual[0, [0, 4, 5, 6]] = [2.0, 1.0, 3.0, 4.0]
     first, second = attribute(machines_bundle.preprocessor, frame, Explanation(X, residual), 3)
-    assert [(part.feature, part.share) for part in first] == [("mode", 0.8), ("load", 0.2), ("motor.current_a", 0.0)]
+    assert [(part.feature, part.share) for part in first] == [
+        ("mode", 0.6667),
+        ("load", 0.3333),
+        ("motor.current_a", 0.0),
+    ]
     assert [part.share for part in second] == [0.0, 0.0, 0.0]
     assert first[0].value == first[0].expected == frame["mode"][0]
     assert first[1].value == frame["load"][0]
     assert first[1].expected == pytest.approx(frame["load"][0], rel=1e-3)
+
+
+def test_of_an_array_the_cell_is_named_that_differs_most() -> None:
+    image = ArrayColumn(feature="image", shape=(2, 2, 1), typical=(0.0,) * 4, centre=50.0, scale=50.0)
+    load = NumericColumn(feature="load", typical=0.0, log=False, mean=0.0, sd=1.0)
+    preprocessor = Preprocessor(columns=(load, image), clip=None)
+    cells = pl.Series("image", [[0.0, 25.0, 50.0, 100.0], None, [1.0, 2.0, 3.0, 4.0]], dtype=pl.Array(pl.Float64, 4))
+    frame = pl.DataFrame({"load": [1.0, 2.0, 3.0], "image": cells})
+    residual = np.array([[3, 1, 0, 5, 1], [1, 0, 0, 0, 3], [4, 0, 0, 0, 0]], dtype=np.float32)
+    x_hat = np.tile(np.float32([1, 0, 0, -0.5, 1]), (3, 1))
+    found = attribute(preprocessor, frame, Explanation(x_hat, residual), 2)
+    assert [tuple(msgspec.structs.astuple(part) for part in parts) for parts in found] == [
+        (("image[1,0,0]", 50.0, 25.0, 0.625), ("load", 1.0, 1.0, 0.375)),
+        (("image[1,1,0]", None, 100.0, 0.75), ("load", 2.0, 1.0, 0.25)),
+        (("load", 3.0, 1.0, 1.0), ("image[0,0,0]", 1.0, 50.0, 0.0)),
+    ]
 
 
 def test_no_more_features_are_named_than_there_are(machines_bundle: Bundle) -> None:

@@ -213,3 +213,21 @@ def test_a_feature_must_not_be_called_like_a_column_of_the_archive() -> None:
     schema = Schema(name="s", features=(Feature(name="ganwatch_score", kind="numeric"),))
     with pytest.raises(ConfigError, match="features must not be called ganwatch_score"):
         folder_of("s", schema, "sample")
+
+
+def test_arrays_are_read_back_as_they_were_written(store: Store) -> None:
+    schema = Schema(name="images", features=(Feature(name="image", kind="array", shape=(2, 3)),))
+    cells = pl.Series("image", np.arange(24.0).reshape(4, 6)).set(pl.Series([False, True, False, False]), None)
+    writer = ArchiveWriter(ArchiveOptions(stratum_rows=3))
+    assert writer.add(replace(scored(4, flagged=(2,)), frame=cells.to_frame()).sample(np.inf)) is None
+    closed = writer.close()
+    assert closed is not None
+    store_stratum(store, "images", schema, closed, ArchiveOptions(), now=START)
+    (stratum,) = list_strata(store, folder_of("images", schema, "flagged"))
+    flagged = read_stratum(store, stratum, schema)
+    assert flagged is not None
+    assert flagged["image"].equals(cells[2:3])
+    (stratum,) = list_strata(store, folder_of("images", schema, "sample"))
+    sample = read_stratum(store, stratum, schema)
+    assert sample is not None
+    assert sample["image"].equals(cells[sample[OFFSET].to_numpy()])

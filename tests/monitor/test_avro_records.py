@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from monitor.encodings.record_decoder import transcoder_for
+from monitor.model.schema import Schema
 from tests.encodings import at, avro_content, decoder_at, schema_of, wire
 from tests.schema_registry import SchemaRegistryServer
 
@@ -75,3 +76,32 @@ def test_an_avro_schema_may_be_built_upon_others(registry: SchemaRegistryServer)
         {"type": "record", "name": "S", "fields": [{"name": n, "type": "double"} for n in "ab"]}, {"a": 1, "b": 2}
     )
     assert json.loads(transcode(wire(schema_id, content))) == {"line": {"to": {"x": 1.0}}, "from": {"x": 2.0}}
+
+
+def test_arrays_of_numbers_nested_or_flat_are_read_as_array_features(registry: SchemaRegistryServer) -> None:
+    row = {"type": "array", "items": "float"}
+    fields = [{"name": "image", "type": {"type": "array", "items": row}}, {"name": "wave", "type": ["null", row]}]
+    written = {"type": "record", "name": "Scan", "fields": fields}
+    schema_id = registry.register("scans", json.dumps(written))
+    features = [
+        {"name": "image", "kind": "array", "shape": [2, 2]},
+        {"name": "wave", "kind": "array", "shape": [3]},
+    ]
+    schema = Schema.from_mapping({"name": "t", "features": features, "encoding": {"format": "avro"}}, "tests")
+    image, nan = [[1.0, 2.0], [3.0, 4.5]], float("nan")
+    records = [
+        {"image": image, "wave": None},
+        {"image": image, "wave": [1.0, 2.0]},
+        {"image": [[1.0, nan], [3.0, 4.0]], "wave": None},
+        {"image": [[1.0, 2.0], [3.0, float("inf")]], "wave": None},
+        {"image": image, "wave": [5.0, 6.0, 7.0]},
+    ]
+    values = [wire(schema_id, avro_content(written, record)) for record in records]
+    decoded = decoder_at(registry, schema).decode(values)
+    flat = [1.0, 2.0, 3.0, 4.5]
+    assert decoded.frame.rows() == [(flat, None), (flat, [5.0, 6.0, 7.0])]
+    assert [(row, str(reason)) for row, reason in decoded.invalid] == [
+        (1, "wrong_type: Expected 3 numbers, got 2 - at `wave`"),
+        (2, "wrong_type: Expected `float`, got `null` - at `image[0,1]`"),
+        (3, "wrong_type: Expected finite numbers, got inf"),
+    ]

@@ -199,8 +199,11 @@ def test_a_manifest_that_is_no_manifest_is_refused(bundle: Path, content: bytes)
     [
         (lambda s: s["features"][0].update(name="loads"), "feature 'loads' is not in the bundle"),
         (lambda s: s.update(features=s["features"][:-1]), "feature 'cooling' is not in features.toml"),
-        (lambda s: s["features"][4].update(kind="numeric"), "feature 'mode' has another kind or missing policy"),
-        (lambda s: s["features"][3].update(missing="impute"), "feature 'pieces' has another kind or missing policy"),
+        (lambda s: s["features"][4].update(kind="numeric"), "feature 'mode' has another kind, shape or missing policy"),
+        (
+            lambda s: s["features"][3].update(missing="impute"),
+            "feature 'pieces' has another kind, shape or missing policy",
+        ),
         (lambda s: s.update(features=s["features"][::-1]), "the features stand in another order"),
     ],
 )

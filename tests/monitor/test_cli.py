@@ -91,7 +91,9 @@ def test_help_lists_the_commands_and_exit_codes(terminal: Terminal) -> None:
     assert outcome.code == 0
     for command in ("init", "run", "score", "train", "evaluate", "simulate"):
         assert f"\n  {command} " in outcome.out
-    assert "Exit codes: 2 configuration, 3 too many bad records, 4 model, 5 broker, 6 stuck." in " ".join(outcome.out.split())
+    assert "Exit codes: 2 configuration, 3 too many bad records, 4 model, 5 broker, 6 stuck." in " ".join(
+        outcome.out.split()
+    )
 
 
 @pytest.mark.parametrize("command", ["init", "run", "score"])
@@ -126,7 +128,10 @@ def test_a_schema_that_is_wrong_ends_with_2_and_all_its_problems(terminal: Termi
     outcome = terminal.run("run")
     assert outcome.code == 2
     assert outcome.only_line.startswith("ganwatch: features.toml: features.0.name: ")
-    assert "features.5.kind: Input should be 'numeric', 'categorical' or 'boolean', got 'bool'" in outcome.only_line
+    assert (
+        "features.5.kind: Input should be 'numeric', 'categorical', 'boolean' or 'array', got 'bool'"
+        in outcome.only_line
+    )
 
 
 def test_wrong_settings_end_with_2_and_one_line_for_all_of_them(terminal: Terminal) -> None:

@@ -198,3 +198,31 @@ def test_deciles_are_chosen_without_missing_values() -> None:
     (feature,) = describe(preprocessor, X, missing).features
     assert feature.edges[0] > 0.5
     assert feature.shares[-1] == 0.5
+
+
+def test_an_array_is_watched_by_its_mean_and_missing_ones_count_as_missing() -> None:
+    rng = np.random.default_rng(0)
+    schema = Schema.from_mapping(
+        {
+            "name": "t",
+            "features": [{"name": "image", "kind": "array", "shape": [3, 7]}, {"name": "x", "kind": "numeric"}],
+        },
+        "tests",
+    )
+
+    def frame(n: int, shift: float) -> pl.DataFrame:
+        cells = pl.Series("image", rng.normal(shift, 1, (n, 21))).set(pl.Series(rng.random(n) < 0.1), None)
+        return pl.DataFrame({"image": cells, "x": rng.normal(size=n)})
+
+    preprocessor = fit_preprocessor(frame(5_000, 0.0), schema)
+    assert preprocessor.reference is not None
+    image = preprocessor.reference.features[0]
+    assert len(image.edges) == 9
+    assert image.shares[-1] == pytest.approx(0.1, abs=0.02)
+    assert min(image.shares) > 0.05, "the missing ones are in no other bin"
+    steady, named = watch_of(preprocessor, frame(4 * WINDOW, 0.0))
+    assert steady.psi["image"] < LIMIT
+    assert named == []
+    moved, named = watch_of(preprocessor, frame(4 * WINDOW, 0.5))
+    assert moved.psi["image"] > LIMIT > moved.psi["x"]
+    assert named == ["image"]

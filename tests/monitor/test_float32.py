@@ -139,3 +139,61 @@ def test_a_schema_without_categories_needs_no_codes() -> None:
         {"name": "t", "features": [{"name": "v", "kind": "numeric"}], "encoding": {"format": "float32"}}, "tests"
     )
     assert Float32Decoder(plain).decode([pack(1), pack(NAN)]).frame["v"].to_list() == [1.0, None]
+
+
+ARRAYS = Schema.from_mapping(
+    {
+        "name": "t",
+        "features": [
+            {"name": "v", "kind": "numeric"},
+            {"name": "image", "kind": "array", "shape": [2, 2], "missing": "reject"},
+            {"name": "b", "kind": "boolean"},
+            {"name": "wave", "kind": "array", "shape": [2]},
+        ],
+        "encoding": {"format": "float32"},
+    },
+    "tests",
+)
+
+
+def test_an_array_takes_a_number_for_each_cell_row_by_row() -> None:
+    decoded = Float32Decoder(ARRAYS).decode([pack(1, 2, 3, 4, 5, 1, 6, 7), pack(NAN, 8, 9, 10, 11, NAN, NAN, NAN)])
+    assert decoded.frame.rows() == [
+        (1.0, [2.0, 3.0, 4.0, 5.0], True, [6.0, 7.0]),
+        (None, [8.0, 9.0, 10.0, 11.0], None, None),
+    ]
+    assert decoded.frame.schema == Decoder(ARRAYS, 1000).decode([]).frame.schema
+    first = {"v": 1.0, "image": [2.0, 3.0, 4.0, 5.0], "b": True, "wave": [6.0, 7.0]}
+    assert documents(decoded) == [first, {"image": [8.0, 9.0, 10.0, 11.0]}]
+    as_json = [document for document in decoded.documents if document is not None]
+    assert Decoder(ARRAYS, 1000).decode(as_json).frame.equals(decoded.frame)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason", "detail"),
+    [
+        (
+            (1, 2, 3, INF, 5, 1, 6, 7),
+            "wrong_type",
+            "Expected finite numbers or nothing but NaN, got inf - at `image[1,0]`",
+        ),
+        (
+            (1, 2, NAN, 4, 5, 1, 6, 7),
+            "wrong_type",
+            "Expected finite numbers or nothing but NaN, got nan - at `image[0,1]`",
+        ),
+        (
+            (1, 2, 3, 4, 5, 1, 6, NAN),
+            "wrong_type",
+            "Expected finite numbers or nothing but NaN, got nan - at `wave[1]`",
+        ),
+        ((1, 2, 3, 4, 5, 2, 6, 7), "wrong_type", "Expected 0, 1 or NaN, got 2 - at `b`"),
+        ((1, *[NAN] * 4, 1, 6, 7), "missing_field", "image is NaN and the schema says missing = 'reject'"),
+        ((1, 2, 3, 4), "wrong_encoding", "16 bytes, expected 32: a float32 for each feature"),
+    ],
+)
+def test_an_array_that_lacks_numbers_is_refused_with_the_place(
+    numbers: tuple[float, ...], reason: str, detail: str
+) -> None:
+    (invalid,) = Float32Decoder(ARRAYS).decode([pack(*numbers)]).invalid
+    assert (invalid[1].reason, invalid[1].detail) == (reason, detail)

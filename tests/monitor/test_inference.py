@@ -83,7 +83,13 @@ def verdict_of(name: str, values: Iterable[object] | pl.Series) -> str:
         ("note", [" ".join(RNG.choice(WORDS, 7)) for _ in range(N)], "free_text"),
         ("spare", [None] * N, "empty"),
         ("spare", [float("nan")] * N, "empty"),
-        ("items", [[1, 2]] * N, "unsupported"),
+        ("items", [[1, 2]] * N, "constant"),
+        ("items", [[1, row] for row in range(N)], "array"),
+        ("image", [[[1.5, row], [2.0, 3.0]] for row in range(N - 1)] + [None], "array"),
+        ("items", [[1] * (1 + row % 2) for row in range(N)], "unsupported"),
+        ("items", [[1, None], *[[1, row] for row in range(N - 1)]], "unsupported"),
+        ("items", [["a", "b"]] * N, "unsupported"),
+        ("items", [[[[[1]]]]] * N, "unsupported"),
         ("price", [f"{v:.2f}" for v in AMOUNTS], "unsupported"),
         ("booked", [m.strftime("%d/%m/%Y %H:%M") for m in MOMENTS], "unsupported"),
         ("us", [int(m.timestamp() * 1e6) for m in MOMENTS], "unsupported"),
@@ -246,9 +252,11 @@ def test_the_share_of_missing_values_is_told_and_they_are_imputed() -> None:
 
 
 def test_what_was_left_out_becomes_a_feature_by_removing_the_comment_sign(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"amount": AMOUNTS, "version": texts("1.4"), "label": texts("0", "1"), "items": [[1]] * N})
+    frame = pl.DataFrame(
+        {"amount": AMOUNTS, "version": texts("1.4"), "label": texts("0", "1"), "items": [[1], [1, 2]] * (N // 2)}
+    )
     text = write_features_toml(infer_schema(frame, "pay"), "pay.parquet")
-    assert '# "items": not supported: an array (1 long)' in text
+    assert '# "items": not supported: arrays that differ in length' in text
     path = tmp_path / "features.toml"
     path.write_text(re.sub(r"^  # \{", "  {", text, flags=re.MULTILINE), encoding="utf-8")
     assert Schema.load(path).feature_names == ("amount", "version", "label")

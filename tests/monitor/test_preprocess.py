@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from monitor.model.bundle import Bundle
-from monitor.model.preprocess import BooleanColumn, CategoricalColumn, NumericColumn, Preprocessor
+from monitor.model.fitted_columns import ArrayColumn, BooleanColumn, CategoricalColumn, NumericColumn
+from monitor.model.preprocess import Preprocessor
 from tests import machines
 
 LOGGED = NumericColumn(feature="size", typical=9.0, log=True, mean=2.0, sd=0.5)
@@ -214,3 +215,64 @@ def test_the_inverse_rounds_to_six_significant_digits() -> None:
     identity = Preprocessor(columns=(NumericColumn(feature="a", typical=0, log=False, mean=0, sd=1),), clip=None)
     X = np.array([[123456.7], [-0.000123456789], [0.0], [1e-30], [3e20], [98765432]], dtype=np.float32)
     assert inverse_of(identity, 0, X) == [123457.0, -0.000123457, 0.0, 1e-30, 3e20, 98765400.0]
+
+
+PHOTO = ArrayColumn(feature="photo", shape=(1, 2, 1), typical=(4.0, 6.0), centre=5.0, scale=2.0)
+WITH_PHOTO = Preprocessor(columns=(PLAIN, PHOTO, COOLING), clip=10.0)
+
+
+def photos(*values: list[float] | None) -> pl.DataFrame:
+    n = len(values)
+    return pl.DataFrame(
+        {"load": [0.5] * n, "photo": pl.Series(values, dtype=pl.Array(pl.Float64, 2)), "cooling": [True] * n}
+    )
+
+
+def test_the_cells_of_an_array_are_scaled_alike_and_stand_side_by_side() -> None:
+    assert (WITH_PHOTO.widths, WITH_PHOTO.starts.tolist(), WITH_PHOTO.n_columns) == ((1, 2, 1), [0, 1, 3], 4)
+    X = WITH_PHOTO.transform(photos([3.0, 7.0], [5.0, 105.0])).X
+    expected = 10 * np.tanh((np.array([[3.0, 7.0], [5.0, 105.0]]) - 5.0) / 2.0 / 10)
+    np.testing.assert_allclose(X[:, 1:3], expected, rtol=1e-6)
+    np.testing.assert_array_equal(X[:, [0, 3]], [[0, 1], [0, 1]])
+
+
+def test_a_missing_array_is_replaced_by_the_typical_one_and_marked() -> None:
+    found = WITH_PHOTO.transform(photos([3.0, 7.0], None))
+    np.testing.assert_array_equal(found.X[1], WITH_PHOTO.transform(photos([4.0, 6.0])).X[0])
+    np.testing.assert_array_equal(found.missing, [[False] * 3, [False, True, False]])
+    assert WITH_PHOTO.transform(photos([3.0, 7.0])).missing is None
+
+
+@pytest.mark.parametrize("clip", [10.0, None])
+def test_an_array_gives_the_same_bits_in_every_batch_size_and_stays_finite(clip: float | None) -> None:
+    values = np.random.default_rng(0).normal(0, 100, (40, 2))
+    values[3] = [1.7976931348623157e308, -1.7976931348623157e308]
+    frame = photos(*values.tolist(), None)
+    preprocessor = Preprocessor(columns=WITH_PHOTO.columns, clip=clip)
+    whole = preprocessor.transform(frame).X
+    assert np.isfinite(whole).all()
+    for size in range(1, 41):
+        assert preprocessor.transform(frame[3 : 3 + size]).X.tobytes() == whole[3 : 3 + size].tobytes()
+
+
+def test_the_inverse_of_an_array_is_that_of_the_cell_asked_for() -> None:
+    X = WITH_PHOTO.transform(photos([3.0, 7.0], [4.5, -20.0])).X
+    places, cells = np.array([[1, 0], [1, 2]]), np.array([[1, 0], [0, 0]])
+    assert WITH_PHOTO.inverse(X, places, cells) == [[7.0, 0.5], [4.5, True]]
+
+
+@pytest.mark.parametrize(("columns", "shape"), [((PHOTO,), (1, 2, 1)), ((PHOTO, PLAIN), None), ((PLAIN,), None)])
+def test_rows_are_images_where_one_array_of_three_dimensions_is_all(
+    columns: tuple[Any, ...], shape: tuple[int, int, int] | None
+) -> None:
+    assert Preprocessor(columns=columns, clip=10.0).image_shape == shape
+    flat = ArrayColumn(feature="flat", shape=(2,), typical=(0.0, 0.0), centre=0.0, scale=1.0)
+    assert Preprocessor(columns=(flat,), clip=10.0).image_shape is None
+
+
+def test_an_array_column_survives_its_file_and_one_that_does_not_fit_its_shape_is_refused() -> None:
+    content = WITH_PHOTO.to_json()
+    assert Preprocessor.from_json(content) == WITH_PHOTO
+    for damaged in (content.replace(b"4.0,", b""), content.replace(b'"scale": 2.0', b'"scale": 0.0')):
+        with pytest.raises(msgspec.DecodeError):
+            Preprocessor.from_json(damaged)

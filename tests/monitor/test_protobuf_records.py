@@ -12,7 +12,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wr
 
 from monitor.encodings.record_decoder import transcoder_for
 from monitor.errors import InvalidRecord
-from tests.encodings import at, wire
+from monitor.model.schema import Schema
+from tests.encodings import at, decoder_at, wire
 from tests.schema_registry import SchemaRegistryServer
 
 
@@ -84,3 +85,21 @@ def test_protobufs_types_have_a_documented_form_in_json(registry: SchemaRegistry
     for indexes in (b"", b"\x80", b"\2", b"\x7e", b"\1"):
         with pytest.raises(InvalidRecord, match="message type"):
             transcode(wire(schema_id, b"", indexes))
+
+
+def test_a_repeated_number_is_an_array_feature_row_by_row(registry: SchemaRegistryServer) -> None:
+    kind = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="scan.proto", package="scan", syntax="proto3")
+    file.message_type.add(name="Scan").field.add(name="image", number=1, type=kind.TYPE_FLOAT, label=3)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    scan = message_factory.GetMessageClass(pool.FindMessageTypeByName("scan.Scan"))
+    schema_id = registered_protobuf(registry, file)
+    features = [{"name": "image", "kind": "array", "shape": [2, 2]}]
+    schema = Schema.from_mapping({"name": "t", "features": features, "encoding": {"format": "protobuf"}}, "tests")
+    values = [wire(schema_id, scan(image=image).SerializeToString(), b"\0") for image in ([1, 2, 3, 4.5], [1], [])]
+    decoded = decoder_at(registry, schema).decode(values)
+    assert decoded.frame.rows() == [([1.0, 2.0, 3.0, 4.5],)]
+    assert [reason.detail for _, reason in decoded.invalid] == [
+        f"Expected 4 numbers, got {length} - at `image`" for length in (1, 0)
+    ]

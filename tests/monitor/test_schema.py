@@ -111,7 +111,7 @@ def test_all_problems_are_reported_at_once_with_their_places() -> None:
         {"name": "a", "kind": "number"}, {"name": "b", "kind": "numeric", "mising": "reject"}, colour="red"
     )
     assert found == (
-        "features.0.kind: Input should be 'numeric', 'categorical' or 'boolean', got 'number'",
+        "features.0.kind: Input should be 'numeric', 'categorical', 'boolean' or 'array', got 'number'",
         "unknown key 'features.1.mising'",
         "unknown key 'colour'",
     )
@@ -190,3 +190,51 @@ def test_the_encoding_is_read_and_is_no_part_of_what_a_model_depends_on(tmp_path
 def test_an_encoding_that_cannot_be_meant_is_refused(encoding: dict[str, Any], problem: str) -> None:
     (told,) = problems_of(AMOUNT, CATEGORY, encoding=encoding)
     assert problem in told
+
+
+IMAGE = {"name": "image", "kind": "array", "shape": [28, 28, 1]}
+
+
+def test_an_array_has_a_shape_which_its_dump_and_its_fingerprint_hold() -> None:
+    schema = schema_of(IMAGE)
+    (feature,) = schema.features
+    assert (feature.shape, feature.n_cells, schema.image_shape) == ((28, 28, 1), 784, (28, 28, 1))
+    assert Schema.from_mapping(schema.model_dump(mode="json"), "tests") == schema
+    assert schema_of(IMAGE | {"shape": [28, 28]}).fingerprint != schema.fingerprint
+    assert schema_of(IMAGE | {"shape": [14, 56, 1]}).fingerprint != schema.fingerprint
+    other = schema_of(IMAGE | {"shape": [28, 28]})
+    assert other.difference_from(schema) == "feature 'image' has another kind, shape or missing policy"
+
+
+def test_features_without_a_shape_are_dumped_as_before_there_were_arrays() -> None:
+    assert schema_of(AMOUNT).model_dump(mode="json")["features"] == [AMOUNT | {"missing": "impute"}]
+
+
+def test_rows_are_images_only_where_one_array_of_three_dimensions_is_all() -> None:
+    assert schema_of(IMAGE, AMOUNT).image_shape is None
+    assert schema_of(IMAGE | {"shape": [784]}).image_shape is None
+    assert schema_of(AMOUNT).image_shape is None
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"shape": None}, "features.0: feature 'image': kind = 'array' needs a shape, such as shape = [28, 28, 1]"),
+        ({"kind": "numeric"}, "features.0: feature 'image': shape is for kind = 'array' only, not for 'numeric'"),
+        ({"shape": []}, "features.0: feature 'image': a shape of 0 lengths; an array has one to three"),
+        ({"shape": [1, 2, 3, 4]}, "features.0: feature 'image': a shape of 4 lengths; an array has one to three"),
+        ({"shape": [300, 300]}, "features.0: feature 'image': an array of 90000 numbers; at most 65536 are taken"),
+        ({"shape": [28, 0]}, "features.0.shape.1: Input should be greater than or equal to 1, got 0"),
+        ({"shape": [28, "28"]}, "features.0.shape.1: Input should be a valid integer, got '28'"),
+        ({"shape": [2.5]}, "features.0.shape.0: Input should be a valid integer, got 2.5"),
+        ({"shape": [True]}, "features.0.shape.0: Input should be a valid integer, got True"),
+        ({"shape": 784}, "features.0.shape: Input should be a valid tuple, got 784"),
+    ],
+)
+def test_a_shape_that_is_none_is_one_problem(change: dict[str, Any], problem: str) -> None:
+    assert problems_of(IMAGE | change) == (problem,)
+
+
+@pytest.mark.parametrize(("field", "value"), [("id", "image"), ("key", "image"), ("timestamp", {"field": "image"})])
+def test_an_array_is_no_bookkeeping_field(field: str, value: Any) -> None:
+    assert problems_of(IMAGE, **{field: value}) == (f"{field}: 'image' is an array; name a field of one value",)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.model.preprocess import BooleanColumn, CategoricalColumn, NumericColumn, Preprocessor
+from monitor.model.fitted_columns import ArrayColumn, BooleanColumn, CategoricalColumn, NumericColumn
+from monitor.model.preprocess import Preprocessor
 from monitor.model.schema import Kind, Schema
 from tests.machines import SCHEMA, readings
 from training.preprocessing import MAX_LEVELS, Scaling, fit_preprocessor
@@ -139,3 +140,43 @@ def test_a_missing_boolean_is_the_more_frequent_one(values: list[bool | None], t
 def test_columns_follow_the_schema_not_the_frame() -> None:
     frame = readings(50, seed=1)
     assert fit_preprocessor(frame.select(frame.columns[::-1]), SCHEMA).feature_names == SCHEMA.feature_names
+
+
+def fitted_array(values: list[Any], scaling: Scaling = "log_zscore") -> tuple[ArrayColumn, np.ndarray]:
+    """The column, and X of the same rows."""
+    features = [{"name": "v", "kind": "array", "shape": [1, 3]}]
+    frame = pl.DataFrame({"v": values}, schema={"v": pl.Array(pl.Float64, 3)})
+    preprocessor = fit_preprocessor(
+        frame, Schema.from_mapping({"name": "s", "features": features}, "tests"), scaling=scaling
+    )
+    assert Preprocessor.from_json(preprocessor.to_json()) == preprocessor
+    X = preprocessor.transform(frame).X
+    assert np.isfinite(X).all()
+    (column,) = preprocessor.columns
+    assert isinstance(column, ArrayColumn)
+    return column, X
+
+
+def test_an_array_goes_from_minus_one_to_one_as_a_whole() -> None:
+    column, X = fitted_array([[0.0, 100.0, 255.0], [0.0, 50.0, 200.0], [0.0, 90.0, 10.0], None])
+    assert (column.shape, column.typical) == ((1, 3), (0.0, 90.0, 200.0))
+    assert (column.centre, column.scale) == (127.5, 127.5)
+    assert [X.min(), X.max()] == pytest.approx([-1, 1], rel=0.004)
+    np.testing.assert_array_equal(X[3], fitted_array([[0.0, 90.0, 200.0], [255.0, 0.0, 0.0]])[1][0])
+
+
+@pytest.mark.parametrize("values", [[[7.0] * 3] * 5, [None] * 5, [[7.0] * 3]])
+def test_an_array_that_is_constant_or_missing_everywhere_is_nought(values: list[Any]) -> None:
+    column, X = fitted_array(values)
+    assert column.scale == 1.0
+    assert (X == 0).all()
+
+
+def test_an_array_of_the_largest_numbers_has_a_finite_scale() -> None:
+    column, _ = fitted_array([[1.7e308, -1.7e308, 0.0]])
+    assert (column.centre, column.scale) == (0.0, 1.7e308)
+
+
+def test_scaling_none_leaves_arrays_as_they_are() -> None:
+    _, X = fitted_array([[3.0, 1e6, -7.0]], scaling="none")
+    np.testing.assert_array_equal(X, [[3.0, 1e6, -7.0]])

@@ -131,3 +131,55 @@ def test_a_damaged_reference_is_named(tmp_path: Path) -> None:
     store.write("references/machines/v1.parquet", b"not parquet")
     with pytest.raises(BundleError, match=r"references/machines/v1\.parquet: cannot be understood"):
         read_reference(store, "machines", "v1", SCHEMA)
+
+
+IMAGES = Schema(
+    name="images", features=(Feature(name="image", kind="array", shape=(5, 4)), Feature(name="x", kind="numeric"))
+)
+
+
+def images(n: int, *, missing: float = 0.0) -> pl.DataFrame:
+    rng = np.random.default_rng(7)
+    cells = pl.Series("image", rng.normal(10, 1, (n, 20))).set(pl.Series(rng.random(n) < missing), None)
+    return pl.DataFrame({"image": cells, "x": rng.normal(size=n)})
+
+
+def cells_of(frame: pl.DataFrame) -> np.ndarray:
+    return frame["image"].to_numpy()
+
+
+def test_anomalies_of_an_array_are_some_of_its_cells() -> None:
+    alone = Schema(name="images", features=IMAGES.features[:1])
+    suite = make_suite(images(300).select("image"), alone, np.random.default_rng(0))
+    assert suite.anomalies.schema == suite.normals.schema
+    known = cells_of(suite.normals)
+    for kind in KINDS:
+        changed = [min((row != normal).sum() for normal in known) for row in cells_of(of_kind(suite, kind))]
+        assert max(changed) <= 12
+        assert np.mean(changed) > 1.5, "most have more than one cell of their own"
+    foreign = cells_of(of_kind(suite, "foreign"))
+    assert ((foreign > known.max()).sum(axis=1) == 2).all()
+    swapped = cells_of(of_kind(suite, "swapped"))
+    assert np.isin(swapped, known).all(), "the cells of others, in their places"
+
+
+def test_a_detector_that_adds_up_the_deviations_finds_the_anomalies_of_arrays() -> None:
+    suite = make_suite(images(600, missing=0.1), IMAGES, np.random.default_rng(0))
+    assert suite.anomalies.schema == suite.normals.schema
+    rows = cells_of(suite.rows)
+    deviation = np.nan_to_num(np.abs(rows - 10)).max(axis=1) + np.abs(suite.rows["x"].to_numpy())
+    for kind in ("shifted", "foreign"):
+        chosen = ~suite.labels | np.concatenate([np.zeros(600, dtype=bool), suite.kinds == kind])
+        assert roc_auc_score(suite.labels[chosen], deviation[chosen]) > 0.8
+
+
+def test_a_frozen_reference_holds_arrays_unchanged(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path), "registry")
+    reference = new_reference(images(200, missing=0.1), IMAGES, np.random.default_rng(0))
+    freeze_reference(store, "images", "v1", reference)
+    again = read_reference(store, "images", "v1", IMAGES)
+    assert again is not None
+    assert again.suite.rows.equals(reference.suite.rows)
+    assert again.replay.equals(reference.replay)
+    frame = images(50)
+    assert without_copies(frame, frame[:20]).tolist() == list(range(20, 50))
