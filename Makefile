@@ -12,7 +12,7 @@ export POLARS_MAX_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill e2e-drift e2e-swaps bench-retrain-cost bench-retrain-kills bench-poisoning faults soak bench-eos bench-kdd99 bench-alert-rate bench-encodings bench-training bench-throughput bench-scoring bench-cpu bench-scale fuzz clean
+.PHONY: help demo test test-fast test-wheel lint format e2e-kdd99 e2e-kill e2e-drift e2e-swaps bench-retrain-cost bench-retrain-kills bench-poisoning faults soak bench-eos bench-detection bench-kdd99 bench-alert-rate bench-encodings bench-training bench-throughput bench-scoring bench-cpu bench-scale fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 20
@@ -74,8 +74,11 @@ bench-retrain-kills: $(READY)  ## a retraining killed at fifty random moments: t
 bench-poisoning: $(READY)  ## slow poisoning of twenty retrainings, with the gate's anchor and without
 	$(BIN)/python -m tests.benchmarks.poisoning
 
+bench-detection: $(READY)  ## detection quality beside baselines, resumable; QUICK=1: the fast parts, few seeds, computed anew
+	$(BIN)/python -m tests.benchmarks.detection $(if $(QUICK),--quick)
+
 bench-kdd99: $(READY)  ## EfficientGAN on KDD99, the authors' protocol, beside baselines (PRESET=paper, SEEDS=3)
-	$(BIN)/python -m tests.benchmarks.kdd99_protocol --preset $(or $(PRESET),default) --seeds $(or $(SEEDS),3)
+	$(BIN)/python -m tests.benchmarks.detection.kdd99 --preset $(or $(PRESET),default) --seeds $(or $(SEEDS),3)
 
 bench-alert-rate: $(READY)  ## share of normal records that each threshold method flags, against its target
 	$(BIN)/python -m tests.benchmarks.alert_rate
