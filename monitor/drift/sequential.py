@@ -111,6 +111,9 @@ class _Cusum:
 
     def step(self, increment: float, chunk: int) -> bool:
         """Takes one chunk's increment; whether it raises an alarm now."""
+        if increment <= 0.0 and self.value == 0.0 and not self.alarmed:  # most chunks
+            self.zero_at = chunk
+            return False
         self.value = max(0.0, self.value + min(_LARGEST_STEP * self.threshold, increment))
         self.value = min(self.value, _CEILING * self.threshold)
         self.height = max(self.height, self.value)
@@ -150,13 +153,11 @@ class _Watched(ABC):
                     cusum.zero_at = chunk
             return None
         alarm = None
-        quiet = True
         for cusum, increment in zip(self.cusums, self.increments(value), strict=True):
             if cusum.step(increment, chunk):
                 alarm = cusum
-            quiet = quiet and cusum.value == 0.0
         if self.baseline.n < BASELINE_CHUNKS:
-            self._learn(value, quiet=quiet)
+            self._learn(value, quiet=all(cusum.value == 0.0 for cusum in self.cusums))
         return alarm
 
     def _learn(self, value: float, *, quiet: bool) -> None:
@@ -212,6 +213,7 @@ class SequentialTest:
         self._mean = _MeanP((_Cusum("scores_rose"), _Cusum("scores_fell")))
         self._tail = _Count((_Cusum("tail"),))
         self._flags = _Count((_Cusum("flag_rate", _FLAG_THRESHOLD),), level=target_alert_rate, ratio=_FLAG_RATIO)
+        self._cusums = self._mean.cusums + self._tail.cusums + self._flags.cusums
         self._target = target_alert_rate
         self._carry = np.zeros(0)
         self._chunks = 0
@@ -220,10 +222,6 @@ class SequentialTest:
     def value(self) -> float:
         """How near to an alarm: 1 and more is one, 0 is nothing to see."""
         return max(cusum.value / cusum.threshold for cusum in self._cusums)
-
-    @property
-    def _cusums(self) -> tuple[_Cusum, ...]:
-        return self._mean.cusums + self._tail.cusums + self._flags.cusums
 
     def observe(self, p_values: NDArray[np.float64]) -> list[Change]:
         """Takes the next records.
@@ -247,13 +245,16 @@ class SequentialTest:
     def _take(self, mean: float, tail: float, flags: float) -> Change | None:
         """One chunk."""
         self._chunks += 1
-        before = {cusum.name == _FALL for cusum in self._cusums if cusum.alarmed}
-        alarms = (
+        taken = (
             self._flags.take(flags, self._chunks),
             self._mean.take(mean, self._chunks),
             self._tail.take(tail, self._chunks),
         )
-        first = next((alarm for alarm in alarms if alarm is not None and (alarm.name == _FALL) not in before), None)
+        alarms = [alarm for alarm in taken if alarm is not None]
+        if not alarms:
+            return None
+        lasting = {cusum.name == _FALL for cusum in self._cusums if cusum.alarmed and cusum not in alarms}
+        first = next((alarm for alarm in alarms if (alarm.name == _FALL) not in lasting), None)
         if first is None:
             return None
         return Change(first.name, at=self._chunks * CHUNK_RECORDS, since=first.zero_at * CHUNK_RECORDS)

@@ -22,6 +22,7 @@ from monitor.model.fitted_columns import (
     Positive,
     Value,
     centre_and_scale,
+    kind_of,
     shape_of,
     width_of,
 )
@@ -77,6 +78,17 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     def feature_names(self) -> tuple[str, ...]:
         """Feature names, in order."""
         return tuple(column.feature for column in self.columns)
+
+    @cached_property
+    def typical_row(self) -> NDArray[np.float32]:
+        """X of a record that holds no value at all: float32 (n_columns,)."""
+        dtypes = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
+        nothing = [
+            pl.Series(column.feature, [None], dtypes.get(kind_of(column)) or pl.Array(pl.Float64(), width_of(column)))
+            for column in self.columns
+        ]
+        row: NDArray[np.float32] = self.transform(pl.DataFrame(nothing)).X[0]
+        return row
 
     @cached_property
     def image_shape(self) -> tuple[int, int, int] | None:

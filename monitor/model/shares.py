@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from monitor.model.fitted_columns import kind_of, shape_of, width_of
@@ -124,7 +123,7 @@ def count_bins(
         X: float32 (n_rows, n_condensed), by `condense`.
         absent: int64 (n_features,), how many of a feature's values were missing.
     """
-    typical = condense(preprocessor, preprocessor.transform(_nothing(preprocessor)).X)[0]
+    typical = condense(preprocessor, preprocessor.typical_row[None, :])[0]
     counts = []
     for place, (column, start) in enumerate(zip(preprocessor.columns, _condensed_starts(preprocessor), strict=True)):
         if kind_of(column) == "categorical":
@@ -157,14 +156,3 @@ def _edges(present: NDArray[np.float32]) -> tuple[float, ...]:
     above = np.nextafter(heavy, np.float32(np.inf))
     edges: list[float] = np.unique(np.concatenate([deciles, heavy, above])).astype(np.float64).tolist()
     return tuple(edges)
-
-
-def _nothing(preprocessor: Preprocessor) -> pl.DataFrame:
-    """One row in which every value is missing."""
-    dtypes = {"numeric": pl.Float64(), "categorical": pl.String(), "boolean": pl.Boolean()}
-    return pl.DataFrame(
-        [
-            pl.Series(column.feature, [None], dtypes.get(kind_of(column)) or pl.Array(pl.Float64(), width_of(column)))
-            for column in preprocessor.columns
-        ]
-    )
