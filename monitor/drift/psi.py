@@ -11,7 +11,7 @@ a category of 256 levels at 5,000. That mean is subtracted, so that 0 is "no dri
 three windows in a row exceed both 0.1, the customary limit of "moderate" (Siddiqi 2006, Credit Risk Scorecards), and four
 standard deviations.
 
-With more than six numbers or sixty levels, rows are sampled, so that the watch costs no more for wide records. It goes by the
+With more than three numbers or thirty levels, rows are sampled, so that the watch costs no more for wide records. It goes by the
 pseudo-random number that also breaks ties of their scores: the same record is always in or out. A feature that follows the clock
 drifts in each window that is shorter than a turn of the clock.
 """
@@ -34,7 +34,7 @@ LIMIT = 0.1
 _DEVIATIONS = 4.0
 # To compare a number with its deciles is the unit; to add up a level is so much cheaper.
 _EFFORT_OF_A_LEVEL = 0.1
-_EFFORT_A_RECORD = 6.0
+_EFFORT_A_RECORD = 3.0
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,9 @@ _FLAG_RATIO = 8.0
 # Of the mean of so many independent uniform numbers.
 _UNIFORM_SD = math.sqrt(1 / 12 / CHUNK_RECORDS)
 
+_Numbers = TypeVar("_Numbers", float, NDArray[np.float64])
+# Value, zero_at and height of a `_Cusum`.
+_Course = tuple[float, int, float]
 Statistic = Literal["scores_rose", "scores_fell", "tail", "flag_rate"]
 # All others look for higher scores.
 _FALL: Statistic = "scores_fell"
@@ -111,9 +115,6 @@ class _Cusum:
 
     def step(self, increment: float, chunk: int) -> bool:
         """Takes one chunk's increment; whether it raises an alarm now."""
-        if increment <= 0.0 and self.value == 0.0 and not self.alarmed:  # most chunks
-            self.zero_at = chunk
-            return False
         self.value = max(0.0, self.value + min(_LARGEST_STEP * self.threshold, increment))
         self.value = min(self.value, _CEILING * self.threshold)
         self.height = max(self.height, self.value)
@@ -126,6 +127,22 @@ class _Cusum:
         self.alarmed = True
         return True
 
+    def run(self, increments: Sequence[float], chunk: int) -> _Course | None:
+        """Where `step` would lead from chunk to chunk; None when one of them raises an alarm or lies within one."""
+        if self.alarmed:
+            return None
+        value, zero_at, height = self.value, self.zero_at, self.height
+        threshold, largest = self.threshold, _LARGEST_STEP * self.threshold
+        for number, increment in enumerate(increments, chunk):
+            value += min(largest, increment)
+            if value <= 0.0:
+                value, zero_at, height = 0.0, number, 0.0
+            elif value >= threshold:
+                return None
+            elif value > height:
+                height = value
+        return value, zero_at, height
+
 
 @dataclass
 class _Watched(ABC):
@@ -135,9 +152,14 @@ class _Watched(ABC):
     baseline: _Baseline = field(default_factory=_Baseline)
     pending: _Baseline = field(default_factory=_Baseline)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the baseline learns no more."""
+        return self.baseline.n >= BASELINE_CHUNKS
+
     @abstractmethod
-    def increments(self, value: float) -> tuple[float, ...]:
-        """Log-likelihood ratio of a chunk for each test."""
+    def increments(self, value: _Numbers) -> tuple[_Numbers, ...]:
+        """Log-likelihood ratio of a chunk, or of each of several chunks, for each test."""
 
     @abstractmethod
     def refit(self) -> None:
@@ -156,7 +178,7 @@ class _Watched(ABC):
         for cusum, increment in zip(self.cusums, self.increments(value), strict=True):
             if cusum.step(increment, chunk):
                 alarm = cusum
-        if self.baseline.n < BASELINE_CHUNKS:
+        if not self.is_settled:
             self._learn(value, quiet=all(cusum.value == 0.0 for cusum in self.cusums))
         return alarm
 
@@ -182,7 +204,7 @@ class _MeanP(_Watched):
     def refit(self) -> None:
         self.mean, self.sd = self.baseline.mean, max(_UNIFORM_SD, math.sqrt(self.baseline.variance))
 
-    def increments(self, value: float) -> tuple[float, ...]:
+    def increments(self, value: _Numbers) -> tuple[_Numbers, ...]:
         z = (value - self.mean) / self.sd
         return -2.0 * z - 2.0, 2.0 * z - 2.0
 
@@ -201,7 +223,7 @@ class _Count(_Watched):
         self.expected = max(CHUNK_RECORDS * self.level, (self.baseline.total + 1.0) / self.baseline.n)
         self.dispersion = max(1.0, self.baseline.variance / self.expected)
 
-    def increments(self, value: float) -> tuple[float, ...]:
+    def increments(self, value: _Numbers) -> tuple[_Numbers, ...]:
         return ((value * math.log(self.ratio) - self.expected * (self.ratio - 1.0)) / self.dispersion,)
 
 
@@ -236,11 +258,29 @@ class SequentialTest:
         n_chunks = len(p) // CHUNK_RECORDS
         self._carry = p[n_chunks * CHUNK_RECORDS :].copy()
         chunks = p[: n_chunks * CHUNK_RECORDS].reshape(n_chunks, CHUNK_RECORDS)
-        means = chunks.mean(axis=1).tolist()
-        tails = np.count_nonzero(chunks <= _TAIL, axis=1).tolist()
-        flags = np.count_nonzero(chunks <= self._target, axis=1).tolist()
-        found = (self._take(*chunk) for chunk in zip(means, tails, flags, strict=True))
+        means = chunks.mean(axis=1)
+        tails, flags = (np.count_nonzero(chunks <= level, axis=1).astype(float) for level in (_TAIL, self._target))
+        if self._run([(self._mean, means), (self._tail, tails), (self._flags, flags)]):
+            self._chunks += n_chunks
+            return []
+        found = (self._take(*chunk) for chunk in zip(means.tolist(), tails.tolist(), flags.tolist(), strict=True))
         return [change for change in found if change is not None]
+
+    def _run(self, chunks: Sequence[tuple[_Watched, NDArray[np.float64]]]) -> bool:
+        """Takes chunks without any alarm, several times as fast as one by one; otherwise nothing, and False."""
+        if not all(watched.is_settled for watched, _ in chunks):
+            return False
+        courses = [
+            (cusum, cusum.run(increments.tolist(), self._chunks + 1))
+            for watched, values in chunks
+            for cusum, increments in zip(watched.cusums, watched.increments(values), strict=True)
+        ]
+        calm = [(cusum, course) for cusum, course in courses if course is not None]
+        if len(calm) < len(courses):
+            return False
+        for cusum, course in calm:
+            cusum.value, cusum.zero_at, cusum.height = course
+        return True
 
     def _take(self, mean: float, tail: float, flags: float) -> Change | None:
         """One chunk."""

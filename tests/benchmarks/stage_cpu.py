@@ -38,6 +38,7 @@ from monitor.stream.service import Service
 from monitor.stream.sink import Delivery, Sink
 from monitor.stream.source import Source
 from monitor.stream.worker import Worker
+from monitor.succession.drift_report import DriftReport
 
 STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
     "poll, fetch, checksum": ((Source, "poll"),),
@@ -50,7 +51,8 @@ STAGES: Mapping[str, tuple[tuple[Any, str], ...]] = {
     ),
     "explain, write alerts": ((Records, "__getitem__"), (Pipeline, "_alerts")),
     "rest of the judging": ((Pipeline, "judge"),),
-    "watch for drift": ((Pipeline, "_inputs"), (Admission, "__call__")),
+    "watch for drift": ((Pipeline, "_inputs"), (DriftReport, "observe")),
+    "other checks": ((Admission, "__call__"),),
     "produce": ((Delivery, "__init__"), (Delivery, "complete"), (Worker, "turn")),
     "commit": ((Source, "settle"), (Source, "commit")),
     "metrics": ((Service, "_count"), (Service, "_report")),

@@ -99,7 +99,7 @@ def test_a_burst_of_anomalies_is_no_drift() -> None:
 @given(st.lists(st.integers(1, 3_000), min_size=1, max_size=12), st.integers(0, 3))
 def test_where_micro_batches_end_changes_nothing(sizes: list[int], seed: int) -> None:
     world = World(seed)
-    p = np.concatenate([world.p_values(5_000), world.p_values(2_000, shift=0.7), world.p_values(5_000)])
+    p = np.concatenate([world.p_values(25_000), world.p_values(2_000, shift=0.7), world.p_values(5_000)])
     whole, cut = SequentialTest(TARGET), SequentialTest(TARGET)
     found, start, turn = [], 0, 0
     while start < len(p):
