@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.goals import Goals, report
-from tests.benchmarks.kdd99_stream import World, champion, create, draw, prepare, say
+from tests.benchmarks.kdd99_stream import World, champion, create, data_folder, draw, prepare, say
 from tests.benchmarks.live_alerts import LiveAlerts
 from tests.benchmarks.stage_cpu import STAGES
 from tests.benchmarks.throughput import settings_of
@@ -36,14 +36,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=3, help="runs of each way")
     arguments = parser.parse_args()
-    data = os.environ.get("GANWATCH_DATA")
-    if not data:
-        parser.error("set GANWATCH_DATA: the folder of the data sets")
+    data = data_folder(parser)
     with (
         tempfile.TemporaryDirectory(prefix="ganwatch-cpu-") as name,
         KafkaBroker(Path(name) / "kafka") as broker,
     ):
-        world = prepare(Path(name), Kafka(broker.bootstrap), Path(data))
+        world = prepare(Path(name), Kafka(broker.bootstrap), data)
         return report(run(world, arguments.repetitions), GOALS)
 
 

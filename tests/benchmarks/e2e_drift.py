@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from matplotlib.figure import Figure
 from tests.benchmarks import e2e_swaps
 from tests.benchmarks.drifting_streams import DriftingStream, elec2, simulated, stationary
 from tests.benchmarks.goals import report
-from tests.benchmarks.kdd99_stream import create, ganwatch, say, write_schema
+from tests.benchmarks.kdd99_stream import create, data_folder, ganwatch, say, write_schema
 from tests.conftest import Kafka
 from tests.daemon import Daemon
 from tests.kafka_broker import KafkaBroker
@@ -105,9 +104,7 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, default=Path("out/e2e-drift.png"))
     parser.add_argument("--swaps", type=int, default=200)
     arguments = parser.parse_args()
-    if not os.environ.get("GANWATCH_DATA"):
-        parser.error("set GANWATCH_DATA: the folder of the data sets")
-    data = Path(os.environ["GANWATCH_DATA"])
+    data = data_folder(parser)
     with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder) / "kafka") as broker:
         kafka = Kafka(broker.bootstrap)
         calm = live(Path(folder), kafka, stationary(), retrained=False)

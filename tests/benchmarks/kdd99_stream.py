@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from monitor.settings import Settings
 from tests.conftest import Kafka
 from tests.daemon import Daemon, done_records
 from training.datasets import KDD99_LABEL, kdd99_schema, load_kdd99, split_kdd99, to_feature_frame
+
+ENVIRONMENT = {"GANWATCH_DATA": "the folder of the data sets", "RIVALS_PYTHON": "the rivals' interpreter"}
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,19 @@ def draw(world: World, count: int, anomaly_share: float) -> list[bytes]:
 def ganwatch(folder: Path, *arguments: str) -> None:
     """Runs the command in a folder; its output is shown."""
     subprocess.run([sys.executable, "-m", "monitor.cli", *arguments], cwd=folder, check=True)
+
+
+def data_folder(parser: argparse.ArgumentParser, *others: str) -> Path:
+    """The folder of the data sets, by the environment; ends with a usage error when it or another variable is not set.
+
+    Args:
+        parser: of the command.
+        others: what else is needed, keys of `ENVIRONMENT`.
+    """
+    missing = [name for name in ("GANWATCH_DATA", *others) if not os.environ.get(name)]
+    if missing:
+        parser.error(f"set {' and '.join(missing)}: {', '.join(ENVIRONMENT[name] for name in missing)}")
+    return Path(os.environ["GANWATCH_DATA"])
 
 
 def say(sentence: str) -> None:

@@ -34,6 +34,7 @@ from tests.benchmarks.kdd99_stream import (
     bare_poll,
     champion,
     create,
+    data_folder,
     draw,
     prepare,
     say,
@@ -65,15 +66,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/scale.png"), help="the picture")
     parser.add_argument("--repetitions", type=int, default=1, help="runs of each point, of which the median is drawn")
     arguments = parser.parse_args()
-    data = os.environ.get("GANWATCH_DATA")
-    if not data:
-        parser.error("set GANWATCH_DATA: the folder of the data sets")
+    data = data_folder(parser)
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="ganwatch-scale-") as name,
         KafkaBroker(Path(name) / "kafka") as broker,
     ):
-        world = prepare(Path(name), Kafka(broker.bootstrap), Path(data))
+        world = prepare(Path(name), Kafka(broker.bootstrap), data)
         panels = measure(world, broker.pid, arguments.repetitions)
         sha256 = champion(world.folder).sha256
     title = f"records per second of ganwatch on {os.cpu_count()} cores, which it shares with the broker"

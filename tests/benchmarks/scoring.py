@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from monitor.model.bundle import Bundle
 from tests.benchmarks.goals import Goals, report
-from tests.benchmarks.kdd99_stream import champion, encode, train_champion
+from tests.benchmarks.kdd99_stream import champion, data_folder, encode, train_champion
 from tests.benchmarks.rivals.hand_written import KerasScorer
 from training.detectors.efficient_gan import EfficientGAN
 from training.detectors.efficient_gan_options import EfficientGANOptions
@@ -57,12 +57,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=15, help="runs of each contender")
     arguments = parser.parse_args()
-    missing = [name for name in ("GANWATCH_DATA", "RIVALS_PYTHON") if not os.environ.get(name)]
-    if missing:
-        parser.error(f"set {' and '.join(missing)}: the folder of the data sets, the rivals' interpreter")
+    data = data_folder(parser, "RIVALS_PYTHON")
     use_one_thread_an_operation()
     with tempfile.TemporaryDirectory(prefix="ganwatch-scoring-") as name:
-        rows = train_champion(Path(name), Path(os.environ["GANWATCH_DATA"]))
+        rows = train_champion(Path(name), data)
         return report(run(Path(name), encode(rows[:ROWS]), arguments.repetitions), GOALS)
 
 

@@ -32,6 +32,7 @@ from tests.benchmarks.kdd99_stream import (
     bare_poll,
     champion,
     create,
+    data_folder,
     draw,
     prepare,
     say,
@@ -94,14 +95,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5, help="runs of each contender")
     arguments = parser.parse_args()
-    missing = [name for name in ("GANWATCH_DATA", "RIVALS_PYTHON") if not os.environ.get(name)]
-    if missing:
-        parser.error(f"set {' and '.join(missing)}: the folder of the data sets, the rivals' interpreter")
+    data = data_folder(parser, "RIVALS_PYTHON")
     with (
         tempfile.TemporaryDirectory(prefix="ganwatch-throughput-") as name,
         KafkaBroker(Path(name) / "kafka") as broker,
     ):
-        world = prepare(Path(name), Kafka(broker.bootstrap), Path(os.environ["GANWATCH_DATA"]))
+        world = prepare(Path(name), Kafka(broker.bootstrap), data)
         figures = run(world, arguments.repetitions, broker.pid)
     return report(figures, GOALS)
 
