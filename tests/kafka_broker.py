@@ -146,6 +146,7 @@ class KafkaBroker:
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             "log.cleaner.enable": "false",
+            "log.retention.ms": "-1",  # the records of many tests bear old times
         } | self._properties
 
     def _java(self, main: str, *arguments: str) -> list[str]:

@@ -19,7 +19,7 @@ class Sampler(Protocol):
 
     @property
     def limit(self) -> float:
-        """Those with a smaller sampling key; it falls while a stratum lasts, so what was chosen earlier is enough."""
+        """Those with a smaller sampling key; it falls while a stratum lasts, so what was chosen earlier in it is enough."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ScoredRows:
             model=self.model,
             alert_ids=dict(zip(places, (self.alert_ids[row] for row in flagged.tolist()), strict=True)),
         )
-        return Sample(rows, keys[chosen], len(keys))
+        return Sample(rows, keys[chosen], len(keys), limit, self)
 
     def keys(self) -> NDArray[np.float64]:
         """The sampling keys of all rows, float64 (n,)."""
@@ -109,8 +109,12 @@ class Sample:
         rows: k of its rows.
         keys: float64 (k,), their sampling keys.
         n_scored: how many rows it had.
+        limit: rows with smaller keys were chosen.
+        scored: all its rows, to choose anew where another limit holds by now.
     """
 
     rows: ScoredRows
     keys: NDArray[np.float64]
     n_scored: int
+    limit: float
+    scored: ScoredRows

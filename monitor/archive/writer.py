@@ -67,13 +67,15 @@ class ArchiveWriter:
 
     @property
     def limit(self) -> float:
-        """Only records with a smaller sampling key can still be wanted; may be read by other threads."""
+        """Only records with a smaller sampling key can still be wanted in this stratum; may be read by other threads."""
         return self._reservoirs["sample"].limit
 
     def add(self, sample: Sample) -> ClosedStratum | None:
         """Offers what was chosen of a batch; gives the stratum when this closed it."""
         if self._began_at is None:
             self._began_at = self._clock()
+        if sample.limit < self.limit:  # chosen for a stratum that has ended meanwhile
+            sample = sample.scored.sample(self.limit)
         flagged = sample.rows.flagged
         self._offer("sample", sample, np.arange(len(sample.keys)), sample.n_scored)
         self._offer("flagged", sample, flagged, len(flagged))

@@ -113,6 +113,21 @@ def test_a_stratum_is_bounded_however_many_records_it_stands_for(store: Store) -
     assert 5 <= sample.get_column(ALERT_ID).drop_nulls().len() <= 40  # flagged ones in their natural share
 
 
+def test_rows_that_were_chosen_before_a_stratum_ended_are_chosen_anew_for_the_next_one() -> None:
+    writer = ArchiveWriter(ArchiveOptions(stratum_rows=100, stratum_records=2000))
+    assert writer.add(scored(1000).sample(writer.limit)) is None
+    in_flight = [scored(500, first=first).sample(writer.limit) for first in (1000, 1500, 2000, 2500)]
+    assert all(len(sample.keys) < 200 for sample in in_flight)
+    closed = [writer.add(sample) for sample in in_flight]
+    assert [part is None for part in closed] == [True, False, True, True]
+    last = writer.close()
+    assert last is not None
+    kept, seen = last.parts["sample"]
+    smallest = np.sort(scored(1000, first=2000).keys())[:100]
+    assert (kept.height, seen) == (100, 1000)
+    assert set(sampling_keys("features", 0, kept.get_column(OFFSET).to_numpy())) == set(smallest)
+
+
 def test_a_stratum_is_closed_by_its_number_of_records_or_by_time() -> None:
     clock = Clock()
     writer = ArchiveWriter(ArchiveOptions(stratum_records=1000, stratum_s=60), clock)
