@@ -132,10 +132,10 @@ class Settings(BaseModel):
     max_wait_s: Seconds = Field(0.02, description="or this long after its first record")
     queue_batches: int = Field(2, ge=1, le=64, description="closed micro-batches that may wait for their turn")
     judge_threads: int = Field(
-        2,
+        3,
         ge=1,
         le=64,
-        description="micro-batches that are decoded and scored at a time; more than the cores do not help",
+        description="micro-batches that are decoded and scored at a time; best one more than the cores",
     )
 
     # Model

@@ -89,13 +89,14 @@ class BatchBuilder:
         max_rows: closed at this many records.
         max_wait_s: or this long after the first one arrived.
         clock: monotonic seconds.
+        rows: collected by now.
     """
 
     max_rows: int
     max_wait_s: float
     clock: Callable[[], float]
+    rows: int = field(default=0, init=False)
     _segments: deque[Segment] = field(default_factory=deque)
-    _rows: int = 0
     _opened_at: float = 0.0
 
     def add(self, segments: Sequence[Segment]) -> None:
@@ -103,7 +104,7 @@ class BatchBuilder:
         if segments and not self._segments:
             self._opened_at = self.clock()
         self._segments.extend(segments)
-        self._rows += sum(map(len, segments))
+        self.rows += sum(map(len, segments))
 
     def remaining_s(self, idle_s: float) -> float:
         """Seconds until the open batch is due, at most `idle_s`; that when there is none."""
@@ -111,7 +112,7 @@ class BatchBuilder:
 
     def close_if_due(self) -> MicroBatch | None:
         """The next batch if it is full or has waited long enough."""
-        if self._segments and (self._rows >= self.max_rows or self.remaining_s(self.max_wait_s) == 0.0):
+        if self._segments and (self.rows >= self.max_rows or self.remaining_s(self.max_wait_s) == 0.0):
             return self.close()
         return None
 
@@ -127,10 +128,10 @@ class BatchBuilder:
                 self._segments.appendleft(rest)
             taken.append(segment)
             room -= len(segment)
-        self._rows -= self.max_rows - room
+        self.rows -= self.max_rows - room
         return MicroBatch(segments=tuple(taken), closed_at=self.clock())
 
     def clear(self) -> None:
         """Forgets what was collected."""
         self._segments.clear()
-        self._rows = 0
+        self.rows = 0

@@ -29,6 +29,8 @@ FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 5.0
 # A poll waits several times for the client's I/O thread, so it may bring several micro-batches, which are still compressed.
 POLL_BATCHES = 4
+# Of `max_wait_s`: there are about two polls to a micro-batch then.
+REST_OF_WAIT = 0.5
 # Of `shutdown_timeout_s`, for the last commit and leaving the group.
 LEAVE_S = 2.5
 
@@ -132,6 +134,12 @@ class Service:
         self._poll_fails = False
         if self._take(segments):
             self._metrics.stage_seconds.labels("poll").inc(time.perf_counter() - started)
+            self._rest(segments)
+
+    def _rest(self, segments: Sequence[Segment]) -> None:
+        """Lets records gather while the micro-batch waits for them anyway: each fetch costs as much as hundreds of records."""
+        if self._builder.rows < self._builder.max_rows and self._source.is_caught_up(segments):
+            self._stopping.wait(self._builder.remaining_s(REST_OF_WAIT * self._settings.max_wait_s))
 
     def _hand_over(self, batch: MicroBatch) -> None:
         """Queues a batch; while there is no room the partitions are paused, but polling goes on and the group keeps us."""

@@ -138,6 +138,20 @@ class Source:
             raise BrokerError(self._settings.bootstrap_servers, f"reading: {describe_kafka_error(error)}") from error
         return [self._assignment.polled(partition, batches) for partition, batches in polled.items()]
 
+    def is_caught_up(self, polled: Iterable[Segment]) -> bool:
+        """Whether these were the newest records of their partitions when they were fetched."""
+        from kafka import TopicPartition
+        from kafka.errors import IllegalStateError
+
+        try:
+            ends = [
+                (part.next_offset, self._consumer.highwater(TopicPartition(part.topic, part.partition)))
+                for part in polled
+            ]
+        except IllegalStateError:  # given up meanwhile
+            return False
+        return all(end is not None and at >= end for at, end in ends)
+
     def _refuse_another_topic(self) -> None:
         """The broker has forgotten the group's offsets with the old topic, so a new start begins as a new group does."""
         if self._positions.is_another_topic():
