@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitor.model.calibration import Calibration
 from training.history import History, describe_window
+from training.samples import pack_samples
 
 if TYPE_CHECKING:
     from training.train import Split
@@ -64,7 +65,7 @@ def describe_metrics(
 
 
 def _describe_course(progress: TrainingHistory) -> dict[str, Any]:
-    """The losses on the way, thinned out and rounded, and the evaluations: what the training report plots."""
+    """The losses on the way, thinned out and rounded, the evaluations, generated images: what the training report plots."""
     every = -(-len(progress.progress) // _COURSE_POINTS) or 1
     points = progress.progress[every - 1 :: every]
     names = points[0].losses if points else ()
@@ -72,4 +73,5 @@ def _describe_course(progress: TrainingHistory) -> dict[str, Any]:
         "step": [point.step for point in points],
         "losses": {name: [float(f"{point.losses[name]:.4g}") for point in points] for name in names},
         "evaluations": [[one.step, float(f"{one.quality:.5g}")] for one in progress.evaluations],
+        "samples": pack_samples(progress.samples) if progress.samples else None,
     }

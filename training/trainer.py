@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
+from training.samples import Sample, SampleTaker
 
 # A graph call runs this many steps: long enough that its overhead vanishes, short enough for a lively progress bar.
 STEPS_PER_CALL = 50
@@ -100,6 +101,7 @@ class TrainingHistory:
         restarts: the collapses that made the training start anew, in order.
         collapse: that of the last attempt, which was kept for want of a better one; None is the rule.
         trimmed: training rows left out of the second fit.
+        samples: rows that were generated on the way; empty where rows are no images.
     """
 
     progress: tuple[Progress, ...]
@@ -109,6 +111,7 @@ class TrainingHistory:
     restarts: tuple[TrainingCollapse, ...] = ()
     collapse: TrainingCollapse | None = None
     trimmed: int = 0
+    samples: tuple[Sample, ...] = ()
 
     @property
     def best_quality(self) -> float | None:
@@ -215,6 +218,7 @@ def train(
     *,
     stopping: EarlyStopping | None = None,
     watch: CollapseWatch | None = None,
+    samples: SampleTaker | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingHistory:
     """Runs `steps` training steps, many a graph call.
@@ -224,6 +228,7 @@ def train(
         steps: how many to make.
         stopping: early stopping, if wanted; the best weights are back in place at the end.
         watch: looks for a collapse of the generator.
+        samples: takes generated rows on the way.
         on_progress: called after each graph call.
 
     Raises:
@@ -240,12 +245,15 @@ def train(
             on_progress(history[-1])
         if watch is not None:
             watch.look(first + count)
+        if samples is not None:
+            samples.look(first + count)
         if stopping is not None and stopping.is_over(first + count):
             stopped_early = first + count < steps
             break
     best_step = stopping.restore_best() if stopping is not None else steps
     evaluations = tuple(stopping.evaluations) if stopping is not None else ()
-    return TrainingHistory(tuple(history), evaluations, best_step, stopped_early)
+    taken = tuple(samples.taken) if samples is not None else ()
+    return TrainingHistory(tuple(history), evaluations, best_step, stopped_early, samples=taken)
 
 
 def _refuse_divergence(losses: Mapping[str, float], step: int) -> None:

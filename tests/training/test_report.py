@@ -19,6 +19,7 @@ from training.report.evidence import Group
 from training.report.page import brief, flat, write_report
 from training.report.pictures import Pictures, make_sheet
 from training.report.plots import plot_errors, plot_p_values, plot_raw_scores, plot_scores
+from training.samples import Sample, pack_samples
 
 
 class Page(HTMLParser):
@@ -156,6 +157,22 @@ def test_rows_that_are_images_are_shown_with_their_reconstructions(tmp_path: Pat
     assert {"Images: newest rows", "Images: judged anomalies"} <= set(page.headings)
     assert "script" not in page.tags
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses)
+
+
+def test_images_that_were_generated_on_the_way_are_shown_with_their_steps(tmp_path: Path) -> None:
+    bundle = image_bundle(tmp_path)
+    rows = np.random.default_rng(0).random((8, bundle.preprocessor.n_columns), dtype=np.float32)
+    metrics = bundle.manifest.metrics
+    samples = pack_samples([Sample(50, rows / 2), Sample(1200, rows)])
+    told = msgspec.structs.replace(
+        bundle.manifest, metrics=metrics | {"course": metrics["course"] | {"samples": samples}}
+    )
+    write_bundle(tmp_path / "told", told, read_files(bundle.path, bundle.manifest))
+    told_bundle = load_bundle(tmp_path / "told")
+    page = Page(write_report(told_bundle, evidence_of(told_bundle), 0.001).decode())
+    assert "Images on the way" in page.headings
+    assert "step 1,200" in page.text
+    assert "Images on the way" not in Page(write_report(bundle, evidence_of(bundle), 0.001).decode()).headings
 
 
 def test_a_sheet_has_a_line_each_for_images_reconstructions_and_differences() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.detectors.options import DetectorOptions
 from training.detectors.steps import Ensemble, Training
+from training.samples import SampleTaker
 from training.sampling import DistinctRowSampler, EpochSampler, RowSampler
 from training.trainer import (
     STEPS_PER_CALL,
@@ -113,6 +114,7 @@ def _fit_once(detector: NetworkDetector, task: Task, *, ends_at_collapse: bool) 
         trainings[0].steps,
         stopping=stopping,
         watch=watch,
+        samples=_make_sample_taker(detector.options, trainings[0]),
         on_progress=task.on_progress,
     )
     detector.calibrate(rows.calibrate)
@@ -131,6 +133,13 @@ def _hold_out(detector: NetworkDetector, task: Task) -> tuple[NDArray[np.float32
     order = detector.rng.permutation(len(X))
     n_held_out = max(1, len(X) // 10)
     return X[order[n_held_out:]], X[order[:n_held_out]]
+
+
+def _make_sample_taker(options: DetectorOptions, training: Training) -> SampleTaker | None:
+    """Of images, which one looks at; a table of numbers would show nobody anything."""
+    if options.image_shape is None:
+        return None
+    return SampleTaker(lambda: np.asarray(training.generate()), training.steps)
 
 
 def _chooses_weights(options: DetectorOptions) -> bool:

@@ -171,6 +171,12 @@ def _plots(bundle: Bundle, evidence: Evidence, target_alert_rate: float) -> Iter
     if course.get("evaluations"):
         text = "Measured on rows kept out of training; the weights of the best step are kept."
         yield _plot("Choice of the weights", text, plots.plot_quality(course, metrics["best_step"]))
+    if course.get("samples"):
+        text = (
+            "What the generator makes of the same noise on the way; where there is none, what becomes of the same rows."
+        )
+        shape = bundle.manifest.configuration["options"]["image_shape"]
+        yield _plot("Images on the way", text, plots.plot_samples(course["samples"], shape))
     yield _plot(
         "Scores",
         f"From 0 to 100. The threshold is that of target_alert_rate = {target_alert_rate:g}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,16 @@ def make_sheet(pictures: Pictures) -> NDArray[np.float64]:
     least, spread = original.min(), float(np.ptp(original)) or 1.0
     lines = [(original - least) / spread, (expected - least) / spread, np.abs(original - expected) / spread]
     return np.concatenate([_make_line(np.clip(line, 0, 1)) for line in lines])
+
+
+def make_grid(values: NDArray[np.float64], image_shape: Sequence[int]) -> NDArray[np.float64]:
+    """Generated images, a line for each moment of the training: float64 (height, width, 3).
+
+    Args:
+        values: float64 (moments, images, columns), 0 to 1.
+        image_shape: height, width and channels of an image.
+    """
+    return np.concatenate([_make_line(line.reshape(-1, *image_shape)) for line in values])
 
 
 def _make_line(images: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from training.report.evidence import Evidence, Group
-from training.report.pictures import Pictures, make_sheet
+from training.report.pictures import Pictures, make_grid, make_sheet
+from training.samples import unpack_samples
 
 # What matplotlib draws in the left colour the page shows in the right one.
 INK, GRID, FIRST, SECOND, THIRD, FOURTH = (f"#0f00{number:02x}" for number in range(6))
@@ -221,6 +222,24 @@ def plot_pictures(pictures: Pictures) -> str:
         axes.set_axis_off()
 
     return _drawn(draw, height=_INCHES[0] * sheet.shape[0] / sheet.shape[1])
+
+
+def plot_samples(packed: Mapping[str, Any], image_shape: Sequence[int]) -> str:
+    """Images that were generated from the same noise at several moments, a line each."""
+    grid = make_grid(unpack_samples(packed), image_shape)
+    steps = packed["step"]
+    line = grid.shape[0] / len(steps)
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(grid, interpolation="nearest")
+        axes.set_yticks(line * (np.arange(len(steps)) + 0.5), [f"step {step:,}" for step in steps])
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+
+    return _drawn(draw, height=_INCHES[0] * grid.shape[0] / grid.shape[1])
 
 
 def _shortened(name: str) -> str:

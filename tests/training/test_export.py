@@ -1,0 +1,75 @@
+"""What an exported detector must reproduce before it becomes a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from monitor.errors import BundleError
+from monitor.model.scorer import Scorer
+from training.detectors import find_detector
+from training.detectors.network_detector import NetworkDetector
+from training.export import EXPORT_TOLERANCE, export_scorer, verify_export
+
+COLUMNS = 4
+
+
+def rows() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((64, COLUMNS)).astype(np.float32)
+
+
+def untrained(seed: int) -> NetworkDetector:
+    kind = find_detector("autoencoder")
+    return kind(COLUMNS, kind.options_type.preset("default"), seed)
+
+
+@pytest.fixture(scope="module")
+def served() -> Scorer:
+    return Scorer(export_scorer(untrained(0), COLUMNS), COLUMNS, source="scorer.tflite")
+
+
+def test_an_export_of_the_same_weights_is_the_same_detector(served: Scorer) -> None:
+    assert verify_export(untrained(0), served, rows()) <= EXPORT_TOLERANCE
+
+
+def test_an_export_of_other_weights_is_refused(served: Scorer) -> None:
+    with pytest.raises(BundleError, match="LiteRT does not reproduce TensorFlow"):
+        verify_export(untrained(1), served, rows())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda x_hat, residual: (x_hat, residual * np.float32(np.nan)),
+        lambda x_hat, residual: (x_hat * np.float32(np.nan), residual),
+        lambda x_hat, residual: (x_hat + np.float32(1e-3), residual),
+    ],
+)
+def test_an_explanation_that_differs_or_is_no_number_is_refused(
+    served: Scorer,
+    spoil: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector = untrained(0)
+    explain = detector.explain
+    monkeypatch.setattr(detector, "explain", lambda X: spoil(*explain(X)))
+    with pytest.raises(BundleError, match="explain"):
+        verify_export(detector, served, rows())
+
+
+def test_rounding_in_rows_that_are_ten_times_as_extreme_is_no_difference(
+    served: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = untrained(0)
+    score = detector.score
+    rounded = np.float32(5 * EXPORT_TOLERANCE)
+
+    def rough(X: tf.Tensor) -> tf.Tensor:
+        return score(X) * (1 + rounded) if np.abs(X).max() > 10 else score(X)
+
+    monkeypatch.setattr(detector, "score", rough)
+    assert 0 < verify_export(detector, served, rows()) <= EXPORT_TOLERANCE
