@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import re
 import signal
@@ -63,7 +64,8 @@ class Resident:
         self._schedule = schedule
         self._clock = clock
         self._wishes: queue.Queue[str | None] = queue.Queue()
-        self._ended_at: float | None = None
+        self._working = False
+        self._began_at, self._ended_at = -math.inf, -math.inf
         self._postponed: threading.Timer | None = None
 
     def wish(self, reason: str) -> None:
@@ -78,8 +80,7 @@ class Resident:
         """Retrains at once and then by the schedule, until `stop`."""
         scheduler = BackgroundScheduler(timezone="UTC")
         trigger = IntervalTrigger(seconds=self._schedule.every_s, jitter=self._schedule.jitter_s or None)
-        # What comes due while a retraining is at work is one wish, however often it comes due.
-        scheduler.add_job(self.wish, trigger, args=[BY_THE_CLOCK], coalesce=True, misfire_grace_time=None)
+        scheduler.add_job(self._strike, trigger, coalesce=True, misfire_grace_time=None)
         scheduler.start()
         try:
             self._run(BY_THE_CLOCK)
@@ -89,10 +90,17 @@ class Resident:
         finally:
             scheduler.shutdown(wait=False)
 
+    def _strike(self) -> None:
+        """By the clock; what comes due while a retraining is at work is not made up for."""
+        if not self._working:
+            self.wish(BY_THE_CLOCK)
+
     def _is_due(self, reason: str) -> bool:
-        """A run by the clock that came due during another one is not made up for; a wish waits for the cool-down."""
-        since = self._clock() - self._ended_at if self._ended_at is not None else float("inf")
-        least = self._schedule.every_s / 2 if reason == BY_THE_CLOCK else self._schedule.cool_down_s
+        """The clock leaves out a run soon after another one began, whatever for; a wish waits for the cool-down after its end."""
+        if reason == BY_THE_CLOCK:
+            since, least = self._clock() - self._began_at, self._schedule.every_s / 2
+        else:
+            since, least = self._clock() - self._ended_at, self._schedule.cool_down_s
         if since >= least:
             return True
         log.info("retrain_not_due", extra={"reason": reason, "seconds_since_last": round(since, 1)})
@@ -111,11 +119,12 @@ class Resident:
         if self._postponed is not None:
             self._postponed.cancel()  # this run is what it wished for
         log.info("retrain_begins", extra={"reason": reason})
+        self._working, self._began_at = True, self._clock()
         try:
             self._work(reason)
         except GanwatchError as error:  # the next run may find better rows, or a registry that answers
             log.warning("retrain_failed", extra={"error": str(error), "type": type(error).__name__})
-        self._ended_at = self._clock()
+        self._working, self._ended_at = False, self._clock()
 
 
 def stop_on_signals(resident: Resident) -> None:

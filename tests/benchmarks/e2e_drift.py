@@ -32,11 +32,11 @@ from tests.kafka_broker import KafkaBroker
 from tests.topics import publish, read_all
 
 TARGET = 0.02
-# A retraining for each of these parts of a stream, at the latest.
+# Two retrainings for each of these parts of a stream.
 WINDOWS = 10
 # The rate is measured on each of these parts of a window.
 PARTS = 4
-RECORDS_PER_S = 200
+RECORDS_PER_S = 120
 CHUNK_S = 0.5
 BAND = (0.5, 2.0)
 NEVER = 99
@@ -196,12 +196,12 @@ def live(folder: Path, kafka: Kafka, stream: DriftingStream, *, retrained: bool)
 
 @contextmanager
 def trainer(home: Path, settings: dict[str, object], window_s: float) -> Iterator[None]:
-    """The resident trainer, once in a window and on drift."""
+    """The resident trainer, twice in a window and on drift."""
     config = home / "trainer.toml"
     keys = ("bootstrap_servers", "model_events_topic", "target_alert_rate")
     config.write_text("".join(f"{key} = {json.dumps(settings[key])}\n" for key in keys))
     command = [sys.executable, "-m", "monitor.cli", "retrain", "--config", str(config), "--archive", "archive"]
-    command += ["--every", f"{0.8 * window_s:.0f}s", "--jitter", "1s", "--cool-down", f"{0.3 * window_s:.0f}s"]
+    command += ["--every", f"{0.5 * window_s:.0f}s", "--jitter", "1s", "--cool-down", f"{0.2 * window_s:.0f}s"]
     command += ["--option", "steps=600", "--max-rows", "5000"]
     with (home / "trainer.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=home, stdout=log, stderr=log)

@@ -52,8 +52,8 @@ def test_it_runs_at_once_and_then_by_the_clock() -> None:
 
 
 def test_a_wish_is_followed_after_the_cool_down_and_not_before() -> None:
-    # Asked at the end of each run, and when a wish is looked at.
-    times = iter([0.0, 0.1, 399.9, 400.0, 400.0])
+    # Asked at the beginning and the end of each run, and when a wish is looked at.
+    times = iter([0.0, 0.0, 0.1, 399.9, 400.0, 400.0, 401.0])
 
     def ask(number: int) -> None:
         if number == 1:
@@ -82,6 +82,11 @@ def test_a_wish_during_the_cool_down_is_followed_once_when_it_ends() -> None:
 def test_what_comes_due_during_a_run_is_not_made_up_for() -> None:
     work = run(Work(times=2, seconds=1.2), Schedule(every_s=0.5))
     assert work.at[1] - work.at[0] >= 1.2 + 0.25
+
+
+def test_a_run_that_takes_more_than_half_the_time_between_two_is_followed_by_the_next_one_in_time() -> None:
+    work = run(Work(times=3, seconds=0.7), Schedule(every_s=1.0))
+    assert work.at[2] - work.at[0] == pytest.approx(2.0, abs=0.3)
 
 
 def test_jitter_moves_the_runs() -> None:
