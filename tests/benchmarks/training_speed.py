@@ -99,22 +99,17 @@ def run_training(training: AdversarialTraining, steps: int) -> None:
 
 
 def make_products(training: AdversarialTraining, batch_size: int) -> Callable[[], None]:
-    """The matrix products of `PRODUCT_STEPS` steps, one after another as the steps need them, and nothing else."""
+    """The matrix products of `PRODUCT_STEPS` steps and nothing else, in the same threads."""
     rates = [tf.TensorSpec([], tf.float32)] * 3
     step = tf.function(lambda rows, number, *clock: training.step(rows, Clock(number, *clock)))
     traced = step.get_concrete_function(tf.TensorSpec([2, batch_size], tf.int32), tf.TensorSpec([], tf.int32), *rates)
-    products = [
-        (*(tf.random.normal(side.shape) for side in op.inputs), op.get_attr("transpose_a"), op.get_attr("transpose_b"))
-        for op in traced.graph.get_operations()
-        if op.type == "MatMul"
-    ]
+    products = [op for op in traced.graph.get_operations() if op.type == "MatMul"] * PRODUCT_STEPS
+    # Matrices of their own for each, and a value used of each: TensorFlow leaves out what is equal or of no use.
+    operands = [[tf.random.normal(side.shape) for side in op.inputs] for op in products]
+    transposed = [(op.get_attr("transpose_a"), op.get_attr("transpose_b")) for op in products]
 
     def multiply() -> tf.Tensor:
-        last = tf.zeros(())
-        for product in products * PRODUCT_STEPS:
-            with tf.control_dependencies([last]):
-                last = tf.matmul(*product)
-        return last
+        return tf.add_n([tf.matmul(*sides, *how)[0, 0] for sides, how in zip(operands, transposed, strict=True)])
 
     compiled = tf.function(multiply)
     return lambda: compiled().numpy()
