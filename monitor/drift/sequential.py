@@ -3,7 +3,9 @@
 The stream is cut into chunks of 50 records wherever micro-batches end, so the same records give the same alarms. Each chunk
 gives three statistics: the mean p-value, how many are at most 0.05, and how many are flagged. Each is compared with the stream's
 own baseline, learned from its first 2,000 records under this model and refined until 20,000: a finite calibration set, a steady
-share of true anomalies or dependence between neighbours are no drift.
+share of true anomalies or dependence between neighbours are no drift. While it is learned the mean p-value alone is looked at, as
+if it were ½ with three times the spread of independent records: where a model is replaced often there would be no test at all,
+and a mean that is a quarter lower is no matter of baselines.
 
 CUSUM of log-likelihood ratios (Page 1954; Lorden 1971, theorem 2: with exact baselines at least e^h chunks pass between false
 alarms on average):
@@ -35,7 +37,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +58,8 @@ _TAIL_RATIO = 2.5
 _FLAG_RATIO = 8.0
 # Of the mean of so many independent uniform numbers.
 _UNIFORM_SD = math.sqrt(1 / 12 / CHUNK_RECORDS)
+# Of the mean p-value of a chunk, before there is a baseline: only where a quarter of the records were anomalies would it alarm.
+_UNKNOWN_SD = 3.0 * _UNIFORM_SD
 
 _Numbers = TypeVar("_Numbers", float, NDArray[np.float64])
 # Value, zero_at and height of a `_Cusum`.
@@ -127,6 +131,10 @@ class _Cusum:
         self.alarmed = True
         return True
 
+    def restart(self, chunk: int) -> None:
+        """Forgets everything but its threshold."""
+        self.value, self.zero_at, self.alarmed, self.height = 0.0, chunk, False, 0.0
+
     def run(self, increments: Sequence[float], chunk: int) -> _Course | None:
         """Where `step` would lead from chunk to chunk; None when one of them raises an alarm or lies within one."""
         if self.alarmed:
@@ -148,6 +156,7 @@ class _Cusum:
 class _Watched(ABC):
     """A statistic of the chunks, its baseline and the tests that look at it."""
 
+    needs_baseline: ClassVar[bool] = True
     cusums: tuple[_Cusum, ...]
     baseline: _Baseline = field(default_factory=_Baseline)
     pending: _Baseline = field(default_factory=_Baseline)
@@ -169,17 +178,22 @@ class _Watched(ABC):
         """One chunk (the first is number 1); the test that raises an alarm, if one does."""
         if chunk <= WARM_UP_CHUNKS:
             self.baseline.add(1, value, value * value)
+            alarm = None if self.needs_baseline else self._step(value, chunk)
             if chunk == WARM_UP_CHUNKS:
                 self.refit()
                 for cusum in self.cusums:
-                    cusum.zero_at = chunk
-            return None
+                    cusum.restart(chunk)
+            return alarm
+        alarm = self._step(value, chunk)
+        if not self.is_settled:
+            self._learn(value, quiet=all(cusum.value == 0.0 for cusum in self.cusums))
+        return alarm
+
+    def _step(self, value: float, chunk: int) -> _Cusum | None:
         alarm = None
         for cusum, increment in zip(self.cusums, self.increments(value), strict=True):
             if cusum.step(increment, chunk):
                 alarm = cusum
-        if not self.is_settled:
-            self._learn(value, quiet=all(cusum.value == 0.0 for cusum in self.cusums))
         return alarm
 
     def _learn(self, value: float, *, quiet: bool) -> None:
@@ -198,8 +212,9 @@ class _Watched(ABC):
 class _MeanP(_Watched):
     """Mean p-value of a chunk: looks for two standard deviations, both ways."""
 
+    needs_baseline: ClassVar[bool] = False
     mean: float = 0.5
-    sd: float = _UNIFORM_SD
+    sd: float = _UNKNOWN_SD
 
     def refit(self) -> None:
         self.mean, self.sd = self.baseline.mean, max(_UNIFORM_SD, math.sqrt(self.baseline.variance))

@@ -138,9 +138,30 @@ def test_the_value_is_one_while_an_alarm_lasts_and_small_before() -> None:
     assert test.value >= 1.0
 
 
-def test_nothing_is_told_while_the_baseline_is_learned() -> None:
+def test_of_a_small_change_nothing_is_told_while_the_baseline_is_learned() -> None:
     world = World(8)
-    assert changes(SequentialTest(TARGET), world.p_values(1_000), world.p_values(1_000, shift=2.0)) == []
+    assert changes(SequentialTest(TARGET), world.p_values(1_000), world.p_values(1_000, shift=0.3)) == []
+
+
+@pytest.mark.parametrize("before", [0, 300, 1_500])
+def test_a_great_change_is_told_though_there_is_no_baseline_yet(before: int) -> None:
+    for seed in range(20):
+        world = World(seed)
+        test = SequentialTest(TARGET)
+        stream = world.p_values(before, anomalies=0.1), world.p_values(6_000, shift=2.0, anomalies=0.1)
+        first, *others = changes(test, *stream, batch=64)
+        assert first.statistic == "scores_rose"
+        assert before < first.at <= before + 500
+        assert len(others) <= 1  # told again where the baseline holds records of before
+
+
+def test_models_that_are_replaced_before_they_have_a_baseline_raise_no_false_alarms() -> None:
+    alarms = [
+        change
+        for seed in range(500)
+        for change in changes(SequentialTest(TARGET), World(seed).p_values(2_000, anomalies=0.1))
+    ]
+    assert alarms == []
 
 
 def test_a_batch_without_records_changes_nothing() -> None:
