@@ -34,7 +34,8 @@ def test_nothing_is_lost_when_the_daemon_is_killed_while_it_lags(stage: Stage) -
 
 
 def test_nothing_is_lost_repeated_or_reordered_with_exactly_once_when_it_is_killed_while_it_lags(stage: Stage) -> None:
-    assert_passed(kills.killed_exactly_once(stage, 0, kills=5, records=8000))
+    # Too few kills to demand a share of them at the worst moment; the whole row does.
+    assert_passed(kills.killed_exactly_once(stage, 0, kills=4, records=8000))
 
 
 def test_a_batch_that_cannot_be_read_is_found_at_once_and_skipped_or_ends_the_daemon(stage: Stage) -> None:
