@@ -35,7 +35,7 @@ from training.history import History
 DISTINCT = 50_000
 RATE = 0.01
 PACE_S = 0.035
-RECORDS_A_SWAP = 16_000
+RECORDS_A_SWAP = 40_000
 # A promotion is synced to the disk, which a broker under load keeps busy.
 MEMORY = Path("/dev/shm")  # noqa: S108
 GOALS = {
