@@ -10,12 +10,15 @@ An encoder E, a generator G and a discriminator D learn together (BiGAN): D tell
     alpha         options.weight          share of the reconstruction in the score
     p             options.degree          norm of residuals and of feature distances
     L_D           options.loss            second term of the score
+    N             prototypes              distance to the nearest prototype
+    s             prototype_share         its share in the weight of the reconstruction
 
-    score(x) = alpha * ||(x - G(E(x))) / u||_p / c1 + (1 - alpha) * L_D(x) / c2, higher is more anomalous
+    score(x) = alpha * (1 - s) * ||(x - G(E(x))) / u||_p / c1 + (1 - alpha) * L_D(x) / c2 + alpha * s * N(x) / c3,
+    higher is more anomalous
 
-The preset `paper` has u = c1 = c2 = 1. The preset `default` is "EfficientGAN + consistency": E and G also learn to
-invert each other, u is the root mean square of each column's residual over training rows, c1 and c2 are the means of
-the two terms there.
+The preset `paper` has s = 0 and u = c1 = c2 = 1. The preset `default` is "EfficientGAN + consistency + prototypes": E and
+G also learn to invert each other, u is the root mean square of each column's residual over training rows, c1 and c2 are
+the means of the two terms there, c3 that of N over rows that made no prototype.
 
 With masking (an option of our own, after masked-feature modelling) E sees rows with some columns hidden, together with
 the mask m, and the residual of a hidden column is that of a value which the network had to tell from the others.
@@ -35,6 +38,7 @@ from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.network_detector import Member, NetworkDetector, Terms, choose_latent_dim
 from training.detectors.networks import surprise
 from training.detectors.options import DetectorOptions
+from training.detectors.prototypes import Prototypes
 
 __all__ = ["EfficientGAN", "choose_latent_dim"]
 
@@ -47,6 +51,7 @@ class EfficientGAN(NetworkDetector):
 
     name: ClassVar[str] = "efficient_gan"
     options_type: ClassVar[type[DetectorOptions]] = EfficientGANOptions
+    n_terms: ClassVar[int] = 3
     options: EfficientGANOptions
 
     def __init__(self, n_features: int, options: EfficientGANOptions, seed: int) -> None:
@@ -54,11 +59,33 @@ class EfficientGAN(NetworkDetector):
         super().__init__(n_features, options, seed)
         cells = self.backbone.mask_cells
         self._masks = draw_masks(options.masks, cells.max() + 1, self.rng)[:, cells] if options.mask_rate else None
+        self._prototypes = Prototypes(options.prototypes, n_features) if options.prototypes else None
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of the reconstruction and of L_D."""
-        return (self.options.weight, 1 - self.options.weight)
+        """Of the reconstruction, of L_D and of the distance to the nearest prototype."""
+        alpha, s = self.options.weight, self.options.prototype_share if self._prototypes else 0.0
+        return (alpha * (1 - s), 1 - alpha, alpha * s)
+
+    @property
+    def networks(self) -> tuple[keras.layers.Layer, ...]:
+        """See `NetworkDetector`."""
+        return (*super().networks, *([self._prototypes] if self._prototypes else []))
+
+    def explain(self, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `NetworkDetector`.
+
+        With prototypes the expected values are between the reconstruction and the nearest prototype, and the residual has
+        what each column adds to the distance from it: (x_j - p_j)² / ‖x - p‖, which adds up to ‖x - p‖.
+        """
+        x_hat, residual = super().explain(X)
+        if self._prototypes is None:
+            return x_hat, residual
+        nearest, s = self._prototypes.nearest(X), self.options.prototype_share
+        squares = tf.square(X - nearest)
+        distance = tf.sqrt(tf.reduce_sum(squares, axis=1, keepdims=True))
+        share = self.shares[2] / self.members[0].units.terms[2]
+        return (1 - s) * x_hat + s * nearest, residual + share * tf.math.divide_no_nan(squares, distance)
 
     def build_networks(self) -> Networks:
         """E, G and D."""
@@ -86,7 +113,20 @@ class EfficientGAN(NetworkDetector):
             expected, conditional = self._predict_hidden(member, X, self._masks)
             share = self.options.conditional
             shown, residual = (1 - share) * x_hat + share * expected, (1 - share) * residual + share * conditional
-        return Terms(shown, residual, (self._norm(residual), second))
+        third = tf.norm(X - self._prototypes.nearest(X), axis=1) if self._prototypes else None
+        return Terms(shown, residual, (self._norm(residual), second, third))
+
+    def prepare(self, X: NDArray[np.float32]) -> None:
+        """See `NetworkDetector`."""
+        if self._prototypes:
+            self._prototypes.place(X, self.rng)
+
+    def calibrate(self, X: NDArray[np.float32]) -> None:
+        """See `NetworkDetector`; rows that made prototypes are nearer to them than others will be."""
+        super().calibrate(X)
+        if self._prototypes and self.options.score_units != "raw":
+            for member in self.members:
+                member.units.terms[2].assign(self._prototypes.usual_distance)
 
     def _predict_hidden(self, member: Member, X: tf.Tensor, masks: NDArray[np.float32]) -> tuple[tf.Tensor, tf.Tensor]:
         """What each column should be to judge by others, and its residual: means over the masks that hide it."""

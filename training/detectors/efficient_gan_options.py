@@ -29,6 +29,7 @@ _PAPER: dict[str, Any] = {
     "consistency_x": 0.0,
     "consistency_z": 0.0,
     "mask_rate": 0.0,
+    "prototypes": 0,
     "degree": 1,
     "warm_up": 0.0,
     "moving_average": 0.9999,
@@ -44,7 +45,7 @@ class EfficientGANOptions(AdversarialOptions):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
     image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {**ADVERSARIAL_IMAGE_DEFAULTS, "degree": 2, "mask_rate": 0.6, "conditional": 0.0}
+        {**ADVERSARIAL_IMAGE_DEFAULTS, "degree": 2, "mask_rate": 0.6, "conditional": 0.0, "prototypes": 0}
     )
 
     # Training
@@ -66,6 +67,15 @@ class EfficientGANOptions(AdversarialOptions):
         default=1.0, description="with masking: share of the hidden columns' residual in the reconstruction term"
     )
     masks: int = Field(default=8, ge=2, le=64, description="with masking: fixed masks, one pass of E and G each")
+    prototypes: int = Field(
+        default=256,
+        ge=0,
+        le=4096,
+        description="typical training rows, the nearest of which a row is compared with, too",
+    )
+    prototype_share: Share = Field(
+        default=0.5, description="with prototypes: share of the distance to the nearest in the reconstruction's weight"
+    )
     score_units: ScoreUnits = Field(
         default="training_rows",
         description="rows on which the terms of the score are calibrated; raw leaves them as they are",

@@ -101,6 +101,7 @@ def _fit_with_restarts(detector: NetworkDetector, task: Task) -> TrainingHistory
 def _fit_once(detector: NetworkDetector, task: Task, *, ends_at_collapse: bool) -> TrainingHistory:
     """One training from new weights."""
     train_rows, held_out = _hold_out(detector, task)
+    detector.prepare(train_rows)
     trainings = _make_trainings(detector, train_rows)
     rows = Rows(train_rows, _choose_calibration_rows(detector, train_rows, held_out), held_out)
     stopping = _make_stopping(detector, task.validation, rows, trainings[0])

@@ -182,6 +182,9 @@ class NetworkDetector(ABC):
         errors = [tf.reduce_mean(tf.abs(X - self.measure_terms(member, X).x_hat)) for member in self.members]
         return float(_mean(errors))
 
+    def prepare(self, X: NDArray[np.float32]) -> None:  # noqa: B027
+        """Learns from the training rows float32 (n, n_features) what takes no steps; called once before these."""
+
     def calibrate(self, X: NDArray[np.float32]) -> None:
         """Sets the units of the score from rows float32 (n, n_features)."""
         if self.options.score_units == "raw":

@@ -40,7 +40,9 @@ class TestScore:
     )
     def test_of_raw_units_is_the_formula_of_the_paper(self, loss: Loss, degree: int) -> None:
         X = make_correlated_rows(50, np.random.default_rng(0))
-        options = EfficientGANOptions(loss=loss, degree=degree, weight=0.7, score_units="raw", dropout=0.5)
+        options = EfficientGANOptions(
+            loss=loss, degree=degree, weight=0.7, prototypes=0, score_units="raw", dropout=0.5
+        )
         detector = EfficientGAN(6, options, seed=3)
         encoder, generator, discriminator = (weights_of(model) for model in detector.networks[:3])
         z = run_mlp(encoder, X, slope=0.1)
@@ -58,7 +60,7 @@ class TestScore:
     @pytest.mark.parametrize("loss", get_args(Loss))
     def test_of_training_rows_has_mean_one(self, loss: Loss) -> None:
         X = make_correlated_rows(400, np.random.default_rng(0))
-        detector = EfficientGAN(6, EfficientGANOptions(loss=loss, steps=50), seed=0)
+        detector = EfficientGAN(6, EfficientGANOptions(loss=loss, prototypes=0, steps=50), seed=0)
         detector.fit(X)
         assert float(np.mean(detector.score(tf.constant(X)))) == pytest.approx(1.0, rel=1e-4)
 
@@ -71,7 +73,7 @@ class TestScore:
 
     def test_divides_each_residual_by_its_root_mean_square_over_the_training_rows(self) -> None:
         X = make_correlated_rows(300, np.random.default_rng(0))
-        detector = EfficientGAN(6, EfficientGANOptions(steps=50), seed=0)
+        detector = EfficientGAN(6, EfficientGANOptions(prototypes=0, steps=50), seed=0)
         detector.fit(X)
         x_hat, residual = (np.asarray(part) for part in detector.explain(tf.constant(X)))
         scaled = np.abs(X - x_hat) / np.sqrt(np.mean((X - x_hat) ** 2, axis=0))

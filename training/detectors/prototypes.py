@@ -1,0 +1,59 @@
+"""Typical training rows, and how far any row is from the nearest of them.
+
+A reconstruction can follow a row to places where no training row ever was; the distance to what did occur cannot. The
+prototypes are the centres of k-means (Lloyd 1982), so that a thousand copies of one row cost a single one.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+from training.sampling import distinct_rows
+
+# Distinct rows that are clustered at most, and the share of them that only measures.
+_ROWS = 20_000
+_MEASURE_SHARE = 0.1
+# With fewer rows to a prototype the rows would be prototypes themselves.
+_ROWS_A_PROTOTYPE = 2
+_ITERATIONS = 30
+
+
+class Prototypes(keras.layers.Layer):  # type: ignore[misc]
+    """So many rows of a number of columns.
+
+    Attributes:
+        usual_distance: mean distance from the nearest prototype of training rows that made none of them; 1 where that is 0.
+    """
+
+    def __init__(self, n_prototypes: int, n_features: int) -> None:
+        """Starts with all of them at the origin."""
+        super().__init__(name="prototypes", trainable=False)
+        self._rows = self.add_weight(shape=(n_prototypes, n_features), initializer="zeros", name="rows")
+        self.usual_distance = 1.0
+        self.built = True
+
+    def place(self, X: NDArray[np.float32], rng: np.random.Generator) -> None:
+        """Moves them into training rows, float32 (n, n_features); the same rows and generator give the same prototypes."""
+        n_prototypes = self._rows.shape[0]
+        distinct = X[rng.permutation(distinct_rows(X)[0])[:_ROWS]]
+        n_measuring = int(_MEASURE_SHARE * len(distinct))
+        clustered, measuring = distinct[n_measuring:], distinct[:n_measuring] if n_measuring else distinct
+        n_clusters = min(n_prototypes, max(1, len(clustered) // _ROWS_A_PROTOTYPE))
+        search = KMeans(n_clusters, n_init=1, max_iter=_ITERATIONS, random_state=int(rng.integers(2**31)))
+        with threadpool_limits(1):  # several threads add up in any order
+            centres = search.fit(clustered).cluster_centers_
+        self._rows.assign(centres[np.arange(n_prototypes) % n_clusters])
+        usual = float(tf.reduce_mean(tf.norm(measuring - self.nearest(measuring), axis=1)))
+        self.usual_distance = usual or 1.0
+
+    def nearest(self, X: tf.Tensor) -> tf.Tensor:
+        """The nearest prototype of each row of X float32 (n, n_features) → float32 (n, n_features)."""
+        rows = tf.convert_to_tensor(self._rows)
+        # ‖x − p‖² without ‖x‖², which is the same for all prototypes of a row.
+        squares = tf.reduce_sum(tf.square(rows), axis=1) - 2 * tf.matmul(X, rows, transpose_b=True)
+        return tf.gather(rows, tf.argmin(squares, axis=1, output_type=tf.int32))
