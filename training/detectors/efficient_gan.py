@@ -10,7 +10,7 @@ An encoder E, a generator G and a discriminator D learn together (BiGAN): D tell
     alpha         options.weight          share of the reconstruction in the score
     p             options.degree          norm of residuals and of feature distances
     L_D           options.loss            second term of the score
-    N             prototypes              distance to the nearest prototype
+    N             prototypes              distortion: squared distance from the nearest prototype
     s             prototype_share         its share in the weight of the reconstruction
 
     score(x) = alpha * (1 - s) * ||(x - G(E(x))) / u||_p / c1 + (1 - alpha) * L_D(x) / c2 + alpha * s * N(x) / c3,
@@ -63,7 +63,7 @@ class EfficientGAN(NetworkDetector):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of the reconstruction, of L_D and of the distance to the nearest prototype."""
+        """Of the reconstruction, of L_D and of N."""
         alpha, s = self.options.weight, self.options.prototype_share if self._prototypes else 0.0
         return (alpha * (1 - s), 1 - alpha, alpha * s)
 
@@ -75,17 +75,15 @@ class EfficientGAN(NetworkDetector):
     def explain(self, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `NetworkDetector`.
 
-        With prototypes the expected values are between the reconstruction and the nearest prototype, and the residual has
-        what each column adds to the distance from it: (x_j - p_j)² / ‖x - p‖, which adds up to ‖x - p‖.
+        With prototypes the expected values lie between the reconstruction and the nearest prototype p, and (x_j - p_j)², what
+        each column adds to N, is added to its residual.
         """
         x_hat, residual = super().explain(X)
         if self._prototypes is None:
             return x_hat, residual
         nearest, s = self._prototypes.nearest(X), self.options.prototype_share
-        squares = tf.square(X - nearest)
-        distance = tf.sqrt(tf.reduce_sum(squares, axis=1, keepdims=True))
         share = self.shares[2] / self.members[0].units.terms[2]
-        return (1 - s) * x_hat + s * nearest, residual + share * tf.math.divide_no_nan(squares, distance)
+        return (1 - s) * x_hat + s * nearest, residual + share * tf.square(X - nearest)
 
     def build_networks(self) -> Networks:
         """E, G and D."""
@@ -113,7 +111,7 @@ class EfficientGAN(NetworkDetector):
             expected, conditional = self._predict_hidden(member, X, self._masks)
             share = self.options.conditional
             shown, residual = (1 - share) * x_hat + share * expected, (1 - share) * residual + share * conditional
-        third = tf.norm(X - self._prototypes.nearest(X), axis=1) if self._prototypes else None
+        third = self._prototypes.distortion(X) if self._prototypes else None
         return Terms(shown, residual, (self._norm(residual), second, third))
 
     def prepare(self, X: NDArray[np.float32]) -> None:
@@ -126,7 +124,7 @@ class EfficientGAN(NetworkDetector):
         super().calibrate(X)
         if self._prototypes and self.options.score_units != "raw":
             for member in self.members:
-                member.units.terms[2].assign(self._prototypes.usual_distance)
+                member.units.terms[2].assign(self._prototypes.usual_distortion)
 
     def _predict_hidden(self, member: Member, X: tf.Tensor, masks: NDArray[np.float32]) -> tuple[tf.Tensor, tf.Tensor]:
         """What each column should be to judge by others, and its residual: means over the masks that hide it."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, ScoreUnits, Share
+from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, ScoreUnits, Share, Width
 
 Loss = Literal["cross_entropy", "cross_entropy_reconstruction", "feature_matching"]
 
@@ -30,6 +30,7 @@ _PAPER: dict[str, Any] = {
     "consistency_z": 0.0,
     "mask_rate": 0.0,
     "prototypes": 0,
+    "discriminator_width": 128,
     "degree": 1,
     "warm_up": 0.0,
     "moving_average": 0.9999,
@@ -45,8 +46,18 @@ class EfficientGANOptions(AdversarialOptions):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
     image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {**ADVERSARIAL_IMAGE_DEFAULTS, "degree": 2, "mask_rate": 0.6, "conditional": 0.0, "prototypes": 0}
+        {
+            **ADVERSARIAL_IMAGE_DEFAULTS,
+            "discriminator_width": 128,
+            "degree": 2,
+            "mask_rate": 0.6,
+            "conditional": 0.0,
+            "prototypes": 0,
+        }
     )
+
+    # Networks
+    discriminator_width: Width = Field(default=64, description="of the hidden layers of D")
 
     # Training
     consistency_x: float = Field(default=10.0, ge=0, description="coefficient of mean |x - G(E(x))|")
@@ -74,7 +85,8 @@ class EfficientGANOptions(AdversarialOptions):
         description="typical training rows, the nearest of which a row is compared with, too",
     )
     prototype_share: Share = Field(
-        default=0.5, description="with prototypes: share of the distance to the nearest in the reconstruction's weight"
+        default=0.5,
+        description="with prototypes: share of the squared distance from the nearest in the reconstruction's weight",
     )
     score_units: ScoreUnits = Field(
         default="training_rows",

@@ -1,7 +1,8 @@
 """Typical training rows, and how far any row is from the nearest of them.
 
 A reconstruction can follow a row to places where no training row ever was; the distance to what did occur cannot. The
-prototypes are the centres of k-means (Lloyd 1982), so that a thousand copies of one row cost a single one.
+prototypes are the centres of k-means over the distinct rows. A row's distortion, which k-means minimises (Lloyd 1982), is its
+squared distance from the nearest of them.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ class Prototypes(keras.layers.Layer):  # type: ignore[misc]
     """So many rows of a number of columns.
 
     Attributes:
-        usual_distance: mean distance from the nearest prototype of training rows that made none of them; 1 where that is 0.
+        usual_distortion: mean distortion of training rows that made no prototype; 1 where that is 0.
     """
 
     def __init__(self, n_prototypes: int, n_features: int) -> None:
         """Starts with all of them at the origin."""
         super().__init__(name="prototypes", trainable=False)
         self._rows = self.add_weight(shape=(n_prototypes, n_features), initializer="zeros", name="rows")
-        self.usual_distance = 1.0
+        self.usual_distortion = 1.0
         self.built = True
 
     def place(self, X: NDArray[np.float32], rng: np.random.Generator) -> None:
@@ -48,8 +49,11 @@ class Prototypes(keras.layers.Layer):  # type: ignore[misc]
         with threadpool_limits(1):  # several threads add up in any order
             centres = search.fit(clustered).cluster_centers_
         self._rows.assign(centres[np.arange(n_prototypes) % n_clusters])
-        usual = float(tf.reduce_mean(tf.norm(measuring - self.nearest(measuring), axis=1)))
-        self.usual_distance = usual or 1.0
+        self.usual_distortion = float(tf.reduce_mean(self.distortion(tf.constant(measuring)))) or 1.0
+
+    def distortion(self, X: tf.Tensor) -> tf.Tensor:
+        """Squared distance of each row of X float32 (n, n_features) from the nearest prototype → float32 (n,)."""
+        return tf.reduce_sum(tf.square(X - self.nearest(X)), axis=1)
 
     def nearest(self, X: tf.Tensor) -> tf.Tensor:
         """The nearest prototype of each row of X float32 (n, n_features) → float32 (n, n_features)."""
