@@ -79,7 +79,7 @@ class EfficientGANOptions(AdversarialOptions):
     )
     masks: int = Field(default=8, ge=2, le=64, description="with masking: fixed masks, one pass of E and G each")
     prototypes: int = Field(
-        default=256,
+        default=160,
         ge=0,
         le=4096,
         description="typical training rows, the nearest of which a row is compared with, too",

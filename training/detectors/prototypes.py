@@ -53,11 +53,11 @@ class Prototypes(keras.layers.Layer):  # type: ignore[misc]
 
     def distortion(self, X: tf.Tensor) -> tf.Tensor:
         """Squared distance of each row of X float32 (n, n_features) from the nearest prototype → float32 (n,)."""
-        return tf.reduce_sum(tf.square(X - self.nearest(X)), axis=1)
+        return tf.reduce_sum(tf.math.squared_difference(X, self.nearest(X)), axis=1)
 
     def nearest(self, X: tf.Tensor) -> tf.Tensor:
         """The nearest prototype of each row of X float32 (n, n_features) → float32 (n, n_features)."""
         rows = tf.convert_to_tensor(self._rows)
-        # ‖x − p‖² without ‖x‖², which is the same for all prototypes of a row.
-        squares = tf.reduce_sum(tf.square(rows), axis=1) - 2 * tf.matmul(X, rows, transpose_b=True)
+        # ‖x − p‖² without ‖x‖², which is the same for all prototypes; one constant matrix, which runtimes lay out once.
+        squares = tf.matmul(X, -2 * tf.transpose(rows)) + tf.reduce_sum(tf.square(rows), axis=1)
         return tf.gather(rows, tf.argmin(squares, axis=1, output_type=tf.int32))
