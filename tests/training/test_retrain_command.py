@@ -56,7 +56,7 @@ def test_the_champion_s_configuration_is_trained_on_new_rows_and_promoted(folder
 
 
 def test_a_refused_challenger_ends_with_4_and_says_which_check(folder: Path) -> None:
-    process = ganwatch(folder, "--data", "new.csv", *RATE, "--option", "steps=2")
+    process = ganwatch(folder, "--data", "new.csv", *RATE, "--option", "steps=2", "--option", "prototypes=0")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 4, err
     assert ": refused; " in out

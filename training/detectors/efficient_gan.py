@@ -11,14 +11,14 @@ An encoder E, a generator G and a discriminator D learn together (BiGAN): D tell
     p             options.degree          norm of residuals and of feature distances
     L_D           options.loss            second term of the score
     N             prototypes              distortion: squared distance from the nearest prototype
-    s             prototype_share         its share in the weight of the reconstruction
+    s             prototype_share         its share in the score
 
-    score(x) = alpha * (1 - s) * ||(x - G(E(x))) / u||_p / c1 + (1 - alpha) * L_D(x) / c2 + alpha * s * N(x) / c3,
+    score(x) = (1 - s) * (alpha * ||(x - G(E(x))) / u||_p / c1 + (1 - alpha) * L_D(x) / c2) + s * N(x) / c3,
     higher is more anomalous
 
 The preset `paper` has s = 0 and u = c1 = c2 = 1. The preset `default` is "EfficientGAN + consistency + prototypes": E and
-G also learn to invert each other, u is the root mean square of each column's residual over training rows, c1 and c2 are
-the means of the two terms there, c3 that of N over rows that made no prototype.
+G also learn to invert each other, u is the root mean square of each column's residual over training rows, c1, c2 and c3
+are the means of the terms there.
 
 With masking (an option of our own, after masked-feature modelling) E sees rows with some columns hidden, together with
 the mask m, and the residual of a hidden column is that of a value which the network had to tell from the others.
@@ -65,7 +65,7 @@ class EfficientGAN(NetworkDetector):
     def shares(self) -> tuple[float, ...]:
         """Of the reconstruction, of L_D and of N."""
         alpha, s = self.options.weight, self.options.prototype_share if self._prototypes else 0.0
-        return (alpha * (1 - s), 1 - alpha, alpha * s)
+        return ((1 - s) * alpha, (1 - s) * (1 - alpha), s)
 
     @property
     def networks(self) -> tuple[keras.layers.Layer, ...]:
@@ -118,13 +118,6 @@ class EfficientGAN(NetworkDetector):
         """See `NetworkDetector`."""
         if self._prototypes:
             self._prototypes.place(X, self.rng)
-
-    def calibrate(self, X: NDArray[np.float32]) -> None:
-        """See `NetworkDetector`; rows that made prototypes are nearer to them than others will be."""
-        super().calibrate(X)
-        if self._prototypes and self.options.score_units != "raw":
-            for member in self.members:
-                member.units.terms[2].assign(self._prototypes.usual_distortion)
 
     def _predict_hidden(self, member: Member, X: tf.Tensor, masks: NDArray[np.float32]) -> tuple[tf.Tensor, tf.Tensor]:
         """What each column should be to judge by others, and its residual: means over the masks that hide it."""

@@ -16,40 +16,31 @@ from threadpoolctl import threadpool_limits
 
 from training.sampling import distinct_rows
 
-# Distinct rows that are clustered at most, and the share of them that only measures.
+# Distinct rows that are clustered at most.
 _ROWS = 20_000
-_MEASURE_SHARE = 0.1
 # With fewer rows to a prototype the rows would be prototypes themselves.
 _ROWS_A_PROTOTYPE = 2
 _ITERATIONS = 30
 
 
 class Prototypes(keras.layers.Layer):  # type: ignore[misc]
-    """So many rows of a number of columns.
-
-    Attributes:
-        usual_distortion: mean distortion of training rows that made no prototype; 1 where that is 0.
-    """
+    """So many rows of a number of columns."""
 
     def __init__(self, n_prototypes: int, n_features: int) -> None:
         """Starts with all of them at the origin."""
         super().__init__(name="prototypes", trainable=False)
         self._rows = self.add_weight(shape=(n_prototypes, n_features), initializer="zeros", name="rows")
-        self.usual_distortion = 1.0
         self.built = True
 
     def place(self, X: NDArray[np.float32], rng: np.random.Generator) -> None:
         """Moves them into training rows, float32 (n, n_features); the same rows and generator give the same prototypes."""
         n_prototypes = self._rows.shape[0]
         distinct = X[rng.permutation(distinct_rows(X)[0])[:_ROWS]]
-        n_measuring = int(_MEASURE_SHARE * len(distinct))
-        clustered, measuring = distinct[n_measuring:], distinct[:n_measuring] if n_measuring else distinct
-        n_clusters = min(n_prototypes, max(1, len(clustered) // _ROWS_A_PROTOTYPE))
+        n_clusters = min(n_prototypes, max(1, len(distinct) // _ROWS_A_PROTOTYPE))
         search = KMeans(n_clusters, n_init=1, max_iter=_ITERATIONS, random_state=int(rng.integers(2**31)))
         with threadpool_limits(1):  # several threads add up in any order
-            centres = search.fit(clustered).cluster_centers_
+            centres = search.fit(distinct).cluster_centers_
         self._rows.assign(centres[np.arange(n_prototypes) % n_clusters])
-        self.usual_distortion = float(tf.reduce_mean(self.distortion(tf.constant(measuring)))) or 1.0
 
     def distortion(self, X: tf.Tensor) -> tf.Tensor:
         """Squared distance of each row of X float32 (n, n_features) from the nearest prototype → float32 (n,)."""

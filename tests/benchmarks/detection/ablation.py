@@ -1,7 +1,7 @@
 """What each step from the paper's EfficientGAN to ours adds, and what the adversarial part does in the end.
 
-Each line keeps what the line above has, but for whitening, which is shown and then left out again. The pure GAN trains with
-our networks and rates, so that the lines differ by what they name.
+Each line keeps what the line above has, but for whitening, masking and the ensemble, which are shown and then left out again.
+The pure GAN trains with our networks and rates, so that the lines differ by what they name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from training.detectors.options import Scaling
 from training.detectors.steps import Clock
 
 SEEDS = 3
-_PURE = {"consistency_x": 0.0, "consistency_z": 0.0, "mask_rate": 0.0, "members": 1}
+_GAN = {"prototypes": 0}
+_PURE = {**_GAN, "consistency_x": 0.0, "consistency_z": 0.0}
 _VARIANCE_FLOOR = 1e-3
 
 
@@ -54,12 +55,13 @@ STEPS = (
     Step("+ z-score", "zscore", _PURE),
     Step("+ logarithm", "log_zscore", _PURE),
     Step("+ whitening (left out below)", "log_zscore", _PURE, whitens=True),
-    Step("+ consistency", "log_zscore", {"mask_rate": 0.0, "members": 1}),
-    Step("+ masking", "log_zscore", {"mask_rate": 0.6, "members": 1}),
-    Step("masking, 3 members", "log_zscore", {"mask_rate": 0.6, "members": 3}),
-    Step("no masking, 3 members", "log_zscore", {"mask_rate": 0.0, "members": 3}),
-    Step("`default`", "log_zscore", {}),
+    Step("+ consistency", "log_zscore", _GAN),
+    Step("+ masking (left out below)", "log_zscore", {**_GAN, "mask_rate": 0.6}),
+    Step("+ masking, 3 members (left out below)", "log_zscore", {**_GAN, "mask_rate": 0.6, "members": 3}),
+    Step("+ 3 members (left out below)", "log_zscore", {**_GAN, "members": 3}),
+    Step("+ prototypes: `default`", "log_zscore", {}),
     Step("`default` without the adversarial part", "log_zscore", {"weight": 1.0}, has_adversary=False),
+    Step("prototypes alone", "log_zscore", {"steps": 1, "prototype_share": 0.999}),
 )
 
 
