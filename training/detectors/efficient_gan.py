@@ -10,7 +10,7 @@ An encoder E, a generator G and a discriminator D learn together (BiGAN): D tell
     alpha         options.weight          share of the reconstruction in the score
     p             options.degree          norm of residuals and of feature distances
     L_D           options.loss            second term of the score
-    N             prototypes              distortion: squared distance from the nearest prototype
+    N             prototypes              distance from the nearest prototype
     s             prototype_share         its share in the score
 
     score(x) = (1 - s) * (alpha * ||(x - G(E(x))) / u||_p / c1 + (1 - alpha) * L_D(x) / c2) + s * N(x) / c3,
@@ -75,15 +75,17 @@ class EfficientGAN(NetworkDetector):
     def explain(self, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `NetworkDetector`.
 
-        With prototypes the expected values lie between the reconstruction and the nearest prototype p, and (x_j - p_j)², what
-        each column adds to N, is added to its residual.
+        With prototypes the expected values lie between the reconstruction and the nearest prototype p, and what each column
+        adds to N = ‖x - p‖, which is (x_j - p_j)² / N, is added to its residual.
         """
         x_hat, residual = super().explain(X)
         if self._prototypes is None:
             return x_hat, residual
         nearest, s = self._prototypes.nearest(X), self.options.prototype_share
+        squares = tf.math.squared_difference(X, nearest)
+        distance = tf.sqrt(tf.reduce_sum(squares, axis=1, keepdims=True))
         share = self.shares[2] / self.members[0].units.terms[2]
-        return (1 - s) * x_hat + s * nearest, residual + share * tf.square(X - nearest)
+        return (1 - s) * x_hat + s * nearest, residual + share * tf.math.divide_no_nan(squares, distance)
 
     def build_networks(self) -> Networks:
         """E, G and D."""
@@ -111,7 +113,7 @@ class EfficientGAN(NetworkDetector):
             expected, conditional = self._predict_hidden(member, X, self._masks)
             share = self.options.conditional
             shown, residual = (1 - share) * x_hat + share * expected, (1 - share) * residual + share * conditional
-        third = self._prototypes.distortion(X) if self._prototypes else None
+        third = self._prototypes.distance(X) if self._prototypes else None
         return Terms(shown, residual, (self._norm(residual), second, third))
 
     def prepare(self, X: NDArray[np.float32]) -> None:

@@ -86,7 +86,7 @@ class EfficientGANOptions(AdversarialOptions):
     )
     prototype_share: Share = Field(
         default=0.5,
-        description="with prototypes: share of the squared distance from the nearest in the score",
+        description="with prototypes: share of the distance from the nearest in the score",
     )
     score_units: ScoreUnits = Field(
         default="training_rows",

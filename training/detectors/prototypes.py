@@ -1,8 +1,7 @@
 """Typical training rows, and how far any row is from the nearest of them.
 
 A reconstruction can follow a row to places where no training row ever was; the distance to what did occur cannot. The
-prototypes are the centres of k-means over the distinct rows. A row's distortion, which k-means minimises (Lloyd 1982), is its
-squared distance from the nearest of them.
+prototypes are the centres of k-means (Lloyd 1982) over the distinct rows.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class Prototypes(keras.layers.Layer):  # type: ignore[misc]
             centres = search.fit(distinct).cluster_centers_
         self._rows.assign(centres[np.arange(n_prototypes) % n_clusters])
 
-    def distortion(self, X: tf.Tensor) -> tf.Tensor:
-        """Squared distance of each row of X float32 (n, n_features) from the nearest prototype → float32 (n,)."""
-        return tf.reduce_sum(tf.math.squared_difference(X, self.nearest(X)), axis=1)
+    def distance(self, X: tf.Tensor) -> tf.Tensor:
+        """Of each row of X float32 (n, n_features) from the nearest prototype → float32 (n,)."""
+        return tf.sqrt(tf.reduce_sum(tf.math.squared_difference(X, self.nearest(X)), axis=1))
 
     def nearest(self, X: tf.Tensor) -> tf.Tensor:
         """The nearest prototype of each row of X float32 (n, n_features) → float32 (n, n_features)."""
