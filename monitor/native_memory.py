@@ -6,7 +6,7 @@ import ctypes
 import os
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
-_MOST_ARENAS = 2
+_MOST_ARENAS = 1
 
 
 def limit_arenas() -> None:
