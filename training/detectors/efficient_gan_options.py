@@ -19,6 +19,7 @@ _PAPER: dict[str, Any] = {
     "latent_dim": 32,
     "encoder_widths": (64,),
     "spectral_normalisation": False,
+    "members": 1,
     "epochs": 100,
     "batch_size": 50,
     "sampling": "epochs",
@@ -48,6 +49,7 @@ class EfficientGANOptions(AdversarialOptions):
     image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
             **ADVERSARIAL_IMAGE_DEFAULTS,
+            "members": 1,
             "discriminator_width": 128,
             "degree": 2,
             "mask_rate": 0.6,
@@ -60,6 +62,13 @@ class EfficientGANOptions(AdversarialOptions):
     discriminator_width: Width = Field(default=64, description="of the hidden layers of D")
 
     # Training
+    members: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        description="networks trained side by side, whose scores are averaged; one by default, and three where fewer than "
+        "10,000 rows train, since the score depends on the seed there",
+    )
     consistency_x: float = Field(default=10.0, ge=0, description="coefficient of mean |x - G(E(x))|")
     consistency_z: float = Field(default=1.0, ge=0, description="coefficient of mean |z - E(G(z))|")
     mask_rate: Share = Field(

@@ -92,9 +92,7 @@ class NetworkDetector(ABC):
         self.serving_rows: int | None = None
         self.most_scored_rows = _CALIBRATION_ROWS
         self.rng = np.random.default_rng(seed)
-        self.members = tuple(
-            Member(self.build_networks(), TermUnits(n_features, self.n_terms)) for _ in range(options.members)
-        )
+        self.members = self.build_members(options.members or 1)
 
     @property
     def networks(self) -> tuple[keras.layers.Layer, ...]:
@@ -105,6 +103,10 @@ class NetworkDetector(ABC):
     @abstractmethod
     def shares(self) -> tuple[float, ...]:
         """Weight of each term in the score."""
+
+    def build_members(self, n_members: int) -> tuple[Member, ...]:
+        """Untrained ones, with units of 1."""
+        return tuple(Member(self.build_networks(), TermUnits(self.n_features, self.n_terms)) for _ in range(n_members))
 
     @abstractmethod
     def build_networks(self) -> NetworkGroup:

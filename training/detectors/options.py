@@ -71,7 +71,9 @@ class DetectorOptions(BaseModel):
     )
     moving_average: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights that score")
     moving_average_ramp: bool = Field(default=True, description="a smaller decay in the first steps")
-    members: int = Field(default=1, ge=1, le=16, description="networks trained side by side; their scores are averaged")
+    members: int | None = Field(
+        default=1, ge=1, le=16, description="networks trained side by side; their scores are averaged"
+    )
 
     # Stability
     checkpoint: Checkpoint = Field(

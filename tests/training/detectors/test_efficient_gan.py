@@ -73,7 +73,7 @@ class TestScore:
 
     def test_divides_each_residual_by_its_root_mean_square_over_the_training_rows(self) -> None:
         X = make_correlated_rows(300, np.random.default_rng(0))
-        detector = EfficientGAN(6, EfficientGANOptions(prototypes=0, steps=50), seed=0)
+        detector = EfficientGAN(6, EfficientGANOptions(prototypes=0, members=1, steps=50), seed=0)
         detector.fit(X)
         x_hat, residual = (np.asarray(part) for part in detector.explain(tf.constant(X)))
         scaled = np.abs(X - x_hat) / np.sqrt(np.mean((X - x_hat) ** 2, axis=0))

@@ -101,6 +101,18 @@ def test_the_choice_by_exchanged_columns_keeps_the_weights_that_do_best_on_held_
     assert history.progress[-1].step == 600
 
 
+@pytest.mark.parametrize(
+    ("options", "n_rows", "n_members"),
+    [({}, 200, 3), ({}, 10_000, 1), ({"members": 2}, 200, 2), ({**EfficientGANOptions.presets["paper"]}, 200, 1)],
+    ids=["few rows", "many", "as told", "paper"],
+)
+def test_few_rows_train_three_members(options: dict[str, object], n_rows: int, n_members: int) -> None:
+    length = {"epochs": None, "steps": 10}
+    detector = EfficientGAN(6, EfficientGANOptions(**{**options, **length}), seed=0)
+    detector.fit(make_correlated_rows(n_rows, np.random.default_rng(0)))
+    assert len(detector.members) == n_members
+
+
 def test_the_score_of_an_ensemble_is_the_mean_of_its_members() -> None:
     X = make_correlated_rows(200, np.random.default_rng(0))
     detector = EfficientGAN(6, EfficientGANOptions(steps=60, members=3), seed=0)
