@@ -44,8 +44,6 @@ __all__ = ["EfficientGAN", "choose_latent_dim"]
 
 # Share of the columns that a fixed mask hides when rows are scored.
 _HIDDEN_SHARE = 0.3
-# With fewer rows, one network's score depends on its seed more than three networks' cost matters.
-_FEW_ROWS = 10_000
 
 
 class EfficientGAN(NetworkDetector):
@@ -120,8 +118,6 @@ class EfficientGAN(NetworkDetector):
 
     def prepare(self, X: NDArray[np.float32]) -> None:
         """See `NetworkDetector`."""
-        if self.options.members is None and len(self.members) != (n_members := choose_members(len(X))):
-            self.members = self.build_members(n_members)
         if self._prototypes:
             self._prototypes.place(X, self.rng)
 
@@ -150,11 +146,6 @@ class EfficientGAN(NetworkDetector):
         if degree == 1:
             return tf.reduce_sum(magnitude, axis=1)
         return tf.pow(tf.reduce_sum(tf.pow(magnitude, float(degree)), axis=1), 1 / degree)
-
-
-def choose_members(n_rows: int) -> int:
-    """Of networks, for so many training rows."""
-    return 3 if n_rows < _FEW_ROWS else 1
 
 
 def draw_masks(n_masks: int, n_columns: int, rng: np.random.Generator) -> NDArray[np.float32]:

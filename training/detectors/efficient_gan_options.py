@@ -8,7 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, ScoreUnits, Share, Width
+from training.detectors.options import (
+    ADVERSARIAL_IMAGE_DEFAULTS,
+    FEW_ROWS,
+    AdversarialOptions,
+    ScoreUnits,
+    Share,
+    Width,
+)
 
 Loss = Literal["cross_entropy", "cross_entropy_reconstruction", "feature_matching"]
 
@@ -66,8 +73,8 @@ class EfficientGANOptions(AdversarialOptions):
         default=None,
         ge=1,
         le=16,
-        description="networks trained side by side, whose scores are averaged; one by default, and three where fewer than "
-        "10,000 rows train, since the score depends on the seed there",
+        description="networks trained side by side, whose scores are averaged; by default one, and three where fewer than "
+        f"{FEW_ROWS:,} rows train",
     )
     consistency_x: float = Field(default=10.0, ge=0, description="coefficient of mean |x - G(E(x))|")
     consistency_z: float = Field(default=1.0, ge=0, description="coefficient of mean |z - E(G(z))|")

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training.detectors.options import DetectorOptions
+from training.detectors.options import FEW_ROWS, DetectorOptions
 from training.detectors.steps import Ensemble, Training
 from training.samples import SampleTaker
 from training.sampling import DistinctRowSampler, EpochSampler, RowSampler
@@ -101,6 +101,9 @@ def _fit_with_restarts(detector: NetworkDetector, task: Task) -> TrainingHistory
 def _fit_once(detector: NetworkDetector, task: Task, *, ends_at_collapse: bool) -> TrainingHistory:
     """One training from new weights."""
     train_rows, held_out = _hold_out(detector, task)
+    n_members = detector.options.members or choose_members(len(train_rows))
+    if len(detector.members) != n_members:
+        detector.members = detector.build_members(n_members)
     detector.prepare(train_rows)
     trainings = _make_trainings(detector, train_rows)
     rows = Rows(train_rows, _choose_calibration_rows(detector, train_rows, held_out), held_out)
@@ -181,6 +184,11 @@ def _plan_steps(options: DetectorOptions, n_rows: int, n_distinct: int) -> int:
     if options.epochs is not None:
         return options.epochs * max(1, n_rows // options.batch_size)
     return choose_steps(n_distinct, options.batch_size)
+
+
+def choose_members(n_rows: int) -> int:
+    """Three networks where rows are few: one network's score depends on its seed there."""
+    return 3 if n_rows < FEW_ROWS else 1
 
 
 def choose_steps(n_distinct: int, batch_size: int) -> int:

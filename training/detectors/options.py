@@ -18,6 +18,9 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+# With fewer training rows the seed of one network matters more than the cost of three.
+FEW_ROWS = 10_000
+
 # Defaults where rows are images: convolutions make a step slow, but few are needed.
 IMAGE_DEFAULTS: Mapping[str, Any] = MappingProxyType({"batch_size": 64, "steps": 1500, "learning_rate": 2e-3})
 ADVERSARIAL_IMAGE_DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -72,7 +75,11 @@ class DetectorOptions(BaseModel):
     moving_average: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights that score")
     moving_average_ramp: bool = Field(default=True, description="a smaller decay in the first steps")
     members: int | None = Field(
-        default=1, ge=1, le=16, description="networks trained side by side; their scores are averaged"
+        default=1,
+        ge=1,
+        le=16,
+        description="networks trained side by side, whose scores are averaged; None is one, and three where fewer than "
+        f"{FEW_ROWS:,} rows train",
     )
 
     # Stability

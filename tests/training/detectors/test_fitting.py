@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -103,12 +106,11 @@ def test_the_choice_by_exchanged_columns_keeps_the_weights_that_do_best_on_held_
 
 @pytest.mark.parametrize(
     ("options", "n_rows", "n_members"),
-    [({}, 200, 3), ({}, 10_000, 1), ({"members": 2}, 200, 2), ({**EfficientGANOptions.presets["paper"]}, 200, 1)],
+    [({}, 200, 3), ({}, 10_000, 1), ({"members": 2}, 200, 2), (EfficientGANOptions.presets["paper"], 200, 1)],
     ids=["few rows", "many", "as told", "paper"],
 )
-def test_few_rows_train_three_members(options: dict[str, object], n_rows: int, n_members: int) -> None:
-    length = {"epochs": None, "steps": 10}
-    detector = EfficientGAN(6, EfficientGANOptions(**{**options, **length}), seed=0)
+def test_few_rows_train_three_members(options: Mapping[str, Any], n_rows: int, n_members: int) -> None:
+    detector = EfficientGAN(6, EfficientGANOptions(**{**options, "epochs": None, "steps": 10}), seed=0)
     detector.fit(make_correlated_rows(n_rows, np.random.default_rng(0)))
     assert len(detector.members) == n_members
 
