@@ -123,7 +123,7 @@ class Decoder:
             return self._empty()
         if values.sizes.min() <= 0 or values.sizes.max() > self.max_record_bytes:
             return None
-        lines = values.lines()
+        lines = values.text
         if _count(lines, b"\n") != len(values) - 1:
             return None
         if b"\\" in lines and b"\\u" in lines:  # the search for one byte is far faster than that for two

@@ -121,7 +121,7 @@ def test_bad_records_in_a_large_batch_move_no_value_to_another_place() -> None:
 
 def test_values_that_do_not_lie_side_by_side_are_found_where_they_are() -> None:
     buffer = b"?" + pack(1, 0, 2, 1) + b"key" + pack(3, 1, 4, 0)
-    values = RawValues(np.frombuffer(buffer, dtype=np.uint8), np.array([1, 20]), np.array([17, 36]))
+    values = RawValues(buffer, np.array([1, 20]), np.array([17, 36]))
     assert PACKED.decode(values).frame["n.x"].to_list() == [2.0, 4.0]
 
 

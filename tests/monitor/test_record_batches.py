@@ -91,6 +91,15 @@ def test_any_records_are_read_as_the_client_reads_them(
     assert part.next_fetch_offset == two[-1].offset + 1
 
 
+@pytest.mark.parametrize("key", [None, b"k", b"k" * 200])
+def test_what_stands_between_values_leaves_each_on_a_line_of_its_own(key: bytes | None) -> None:
+    values = [b'{"v": 1}', b'{"v": 22}', b'{"v": 333}']
+    own = [record(value, offset, key=key, headers=[("a\n", b"\n")]) for offset, value in enumerate(values)]
+    columns = Records.read("features", [(0, RecordBatch.of(StoredBatch(stored_batch(own))))])
+    assert [line.strip(b" ") for line in columns.values.text.split(b"\n")] == values
+    assert [columns[row].headers for row in range(3)] == [[("a\n", b"\n")]] * 3
+
+
 def test_a_time_set_by_the_broker_is_that_of_every_record() -> None:
     encoded = bytearray(stored_batch([record(b"a", 7), record(b"b", 8)])._buffer)
     encoded[22] |= DefaultRecordBatch.TIMESTAMP_TYPE_MASK
