@@ -26,6 +26,8 @@ from tests.daemon import Daemon, done_records
 from training.datasets import KDD99_LABEL, kdd99_schema, load_kdd99, split_kdd99, to_feature_frame
 
 ENVIRONMENT = {"GANWATCH_DATA": "the folder of the data sets", "RIVALS_PYTHON": "the rivals' interpreter"}
+# Between scrapes of the metrics while a backlog is worked off.
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
 @dataclass(frozen=True)
@@ -128,15 +130,26 @@ def create(kafka: Kafka, topic: str, partitions: int = 1) -> None:
 
 
 def backlog_rate(daemon: Daemon, records: int) -> float:
-    """Records per second from the first acknowledged batch to the last."""
+    """Records per second from the first acknowledged batch to the last.
+
+    Each scrape takes milliseconds of CPU from the daemon, so there are few of them until the end is near.
+    """
     points: list[tuple[float, float]] = []
+    pause_s = _SHORTEST_PAUSE_S
     while not points or points[-1][1] < records:
+        time.sleep(pause_s)
         done = done_records(daemon.metrics())
         if done and (not points or done > points[-1][1]):
             points.append((time.perf_counter(), done))
-        time.sleep(0.1)  # each scrape costs the daemon milliseconds
-    (first_at, first), (last_at, last) = points[0], points[-1]
-    return (last - first) / (last_at - first_at)
+        if len(points) > 1:
+            seconds_left = (records - done) / _rate_between(points[0], points[-1])
+            pause_s = min(max(seconds_left / 2, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+    return _rate_between(points[0], points[-1])
+
+
+def _rate_between(first: tuple[float, float], last: tuple[float, float]) -> float:
+    """Records per second between two moments, each with the records done by then."""
+    return (last[1] - first[1]) / (last[0] - first[0])
 
 
 def bare_poll(kafka: Kafka, topic: str, records: int) -> float:
