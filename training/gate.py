@@ -21,6 +21,7 @@ from monitor.model.bundle import Bundle
 from monitor.model.calibration import tie_breakers
 from monitor.model.detection import detect
 from training.auroc import AurocPair, compare_auroc
+from training.expectations import expectation_error
 from training.suite import KINDS, Suite
 
 Verdict = Literal["passed", "refused", "waived"]
@@ -47,6 +48,10 @@ class GateLimits:
         least_auroc: what it must reach on anomalies made from the newest rows.
         least_rank_correlation: of its scores with the champion's (Spearman), on recent rows and anomalies made from them.
             Sound retrainings reach 0.95 where features are closely tied and 0.71 on the noisy Elec2.
+        expectation_growth: of its error in expected values (`training.expectations`) on the last window, in units of the
+            champion's. A detector may rank anomalies well by one part of its score while a network that was hardly trained
+            states the expected values; 100 instead of 1,500 training steps make it nine times as large.
+        expectation_slack: by which it may grow in any case.
     """
 
     alert_rate_band: tuple[float, float] = (0.5, 2.0)
@@ -55,6 +60,8 @@ class GateLimits:
     anchor_kind_fall: float = 0.05
     least_auroc: float = 0.6
     least_rank_correlation: float = 0.6
+    expectation_growth: float = 2.0
+    expectation_slack: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,7 @@ class _Measured:
     window_p: NDArray[np.float64]
     recent: NDArray[np.float32]
     labelled: NDArray[np.float32] | None
+    expectation_error: float
 
 
 def judge(
@@ -193,7 +201,8 @@ def _measure(bundle: Bundle, trial: Trial) -> _Measured:
     recent, _ = _scored(bundle, trial.recent.rows)
     _, window_p = _scored(bundle, trial.window)
     labelled = None if trial.labelled is None else _scored(bundle, trial.labelled)[0]
-    return _Measured(frozen, frozen_p[: trial.frozen.normals.height], window_p, recent, labelled)
+    error = expectation_error(bundle, trial.window)
+    return _Measured(frozen, frozen_p[: trial.frozen.normals.height], window_p, recent, labelled, error)
 
 
 def _scored(bundle: Bundle, frame: pl.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -227,6 +236,9 @@ def _check_champion(
     yield _not_below("AUROC on the frozen suite against the champion", frozen, fall, excused=drift)
     correlation = float(np.nan_to_num(spearmanr(own.recent, champion.recent).statistic))
     yield _at_least("rank correlation with the champion", correlation, limits.least_rank_correlation, excused=drift)
+    error = champion.expectation_error
+    limit = max(limits.expectation_growth * error, error + limits.expectation_slack)
+    yield _at_most("error of expected values against the champion", own.expectation_error, limit)
     if own.labelled is not None and champion.labelled is not None and trial.labels is not None:
         labelled = compare_auroc(trial.labels, own.labelled, champion.labelled)
         yield _not_below("AUROC on labelled records against the champion", labelled, fall)
@@ -247,6 +259,10 @@ def _check_anchor(own: _Measured, anchor: _Measured, trial: Trial, fall: float, 
 
 def _at_least(name: str, value: float, limit: float, *, excused: bool = False) -> Check:
     return Check(name, f"at least {limit:.4g}", float(value), _verdict(value >= limit, excused))
+
+
+def _at_most(name: str, value: float, limit: float) -> Check:
+    return Check(name, f"at most {limit:.4g}", float(value), _verdict(value <= limit, excused=False))
 
 
 def _verdict(kept: bool, excused: bool) -> Verdict:  # noqa: FBT001 - both are what was found, not a mode

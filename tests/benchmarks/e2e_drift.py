@@ -34,8 +34,8 @@ from tests.topics import publish, read_all
 TARGET = 0.02
 # Two retrainings for each of these parts of a stream.
 WINDOWS = 10
-# The rate is measured on each of these parts of a window.
-PARTS = 4
+# The rate is shown on each of these parts of a window, and a window in which it is back may begin at each of so many places.
+PARTS, STARTS = 4, 40
 RECORDS_PER_S = 120
 CHUNK_S = 0.5
 BAND = (0.5, 2.0)
@@ -80,16 +80,16 @@ class Life:
         return sum(event["kind"] == "swapped" for event in self.events)
 
     def recovered_windows(self) -> float:
-        """The longest time, in retrain windows, from the end of a drift until the rate is in its band for a whole window."""
-        per_window = self.rates.reshape(-1)
+        """The longest time, in retrain windows, from the end of a drift until a whole window begins whose rate is in its band."""
+        n, window = self.stream.records.height, self.stream.records.height / WINDOWS
         worst = 0.0
         for drift in self.stream.drifts:
-            end = drift.ends / self.stream.records.height * WINDOWS * PARTS
-            first = int(np.ceil(end))
-            means = [per_window[part : part + PARTS].mean() for part in range(first, len(per_window) - PARTS + 1)]
-            back = [part for part, mean in enumerate(means) if BAND[0] <= mean <= BAND[1]]
-            worst = max(worst, (back[0] + first - end) / PARTS if back else NEVER)
-        return round(worst, 2)
+            starts = np.arange(drift.ends, n - window + 1, window / STARTS)
+            alerts = np.searchsorted(self.offsets, starts + window) - np.searchsorted(self.offsets, starts)
+            rates = alerts / window / TARGET
+            back = starts[(rates >= BAND[0]) & (rates <= BAND[1])]
+            worst = max(worst, (back[0] - drift.ends) / window if len(back) else NEVER)
+        return round(float(worst), 2)
 
     def detected_after(self) -> int:
         """Records from the first abrupt drift to the event that announces it."""

@@ -111,7 +111,7 @@ def test_what_is_trained_is_signed_whether_the_gate_likes_it_or_not_and_holds_no
     key = user.new_key("signing.pem")
     user.ganwatch("models", "sign", "--signing-key", "signing.pem")
     machines.readings(600, seed=90).write_csv(user.folder / "rows.csv")
-    few = ("--data", "rows.csv", "--option", "steps=2", "--option", "prototypes=0", "--signing-key", "signing.pem")
+    few = ("--data", "rows.csv", "--option", "steps=2", "--signing-key", "signing.pem")
     planted = plant(user.folder)
     said = user.ganwatch(*command, *few, code=code, **planted | {"GANWATCH_TRUSTED_KEYS": key})
     written = [file.read_text("latin-1") for file in (user.folder / "registry").rglob("*") if file.is_file()]

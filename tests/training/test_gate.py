@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from monitor.model.bundle import Bundle
+from monitor.model.scorer import Explanation, Scorer
 from tests import machines
 from tests.challengers import as_bundle
+from training.expectations import expectation_error
 from training.gate import GateLimits, GateResult, Trial, alert_rate_limits, has_drifted, judge
 from training.suite import make_suite
 
@@ -60,6 +63,7 @@ def test_a_challenger_like_the_champion_passes_every_check(champion: Bundle, tmp
         "AUROC on recent anomalies against the champion",
         "AUROC on the frozen suite against the champion",
         "rank correlation with the champion",
+        "error of expected values against the champion",
         "AUROC on the frozen suite against the anchor",
         "AUROC on swapped rows against the anchor",
         "AUROC on shifted rows against the anchor",
@@ -89,6 +93,32 @@ def test_a_challenger_that_is_blind_to_a_feature_is_refused(champion: Bundle, tm
     assert found["AUROC on the frozen suite against the champion"] == "refused"
     assert found["AUROC on shifted rows against the anchor"] == "refused"
     assert found["alert rate on the last window"] == "passed"
+
+
+class Clueless(Scorer):
+    """The same scores; but what it says was to be expected is the mean of everything."""
+
+    def __init__(self, own: Scorer) -> None:
+        self.score = own.score  # type: ignore[method-assign]
+
+    def explain(self, X: NDArray[np.float32]) -> Explanation:
+        x_hat = np.broadcast_to(X.mean(axis=0), X.shape)
+        return Explanation(x_hat, np.abs(X - x_hat))
+
+
+def test_a_challenger_that_scores_as_well_and_expects_nonsense_is_refused(champion: Bundle) -> None:
+    clueless = replace(champion, scorer=Clueless(champion.scorer))
+    assert [check.name for check in decide(clueless, champion, trial()).refused] == [
+        "error of expected values against the champion"
+    ]
+    assert decide(champion, clueless, trial()).verdict == "passed"
+
+
+def test_the_error_of_expected_values_is_one_for_the_mean_and_small_for_a_trained_network(champion: Bundle) -> None:
+    rows = machines.readings(3000, seed=59)
+    assert expectation_error(replace(champion, scorer=Clueless(champion.scorer)), rows) == pytest.approx(1.0, rel=1e-6)
+    assert 0.0 < expectation_error(champion, rows) < 0.5
+    assert expectation_error(champion, rows.clear()) == 0.0
 
 
 def test_what_the_champion_lost_already_only_the_anchor_tells(champion: Bundle, tmp_path: Path) -> None:

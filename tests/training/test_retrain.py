@@ -42,7 +42,7 @@ def test_a_sound_challenger_becomes_champion_by_word_of_the_gate(registry: Regis
     last = registry.last_promotion("machines")
     assert last is not None
     assert (last.champion, last.anchor, last.author) == (result.version, first, "gate")
-    assert last.reason == "10 of 10 checks passed"
+    assert last.reason == "11 of 11 checks passed"
     assert list(result.seconds) == list(STEPS)
     assert_whole(registry)
 
