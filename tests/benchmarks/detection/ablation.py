@@ -26,7 +26,7 @@ from training.detectors.options import Scaling
 from training.detectors.steps import Clock
 
 SEEDS = 3
-_GAN = {"prototypes": 0}
+_GAN = {"prototypes": 0, "members": 1}
 _PURE = {**_GAN, "consistency_x": 0.0, "consistency_z": 0.0}
 _VARIANCE_FLOOR = 1e-3
 
@@ -59,9 +59,10 @@ STEPS = (
     Step("+ masking (left out below)", "log_zscore", {**_GAN, "mask_rate": 0.6}),
     Step("+ masking, 3 members (left out below)", "log_zscore", {**_GAN, "mask_rate": 0.6, "members": 3}),
     Step("+ 3 members (left out below)", "log_zscore", {**_GAN, "members": 3}),
-    Step("+ prototypes: `default`", "log_zscore", {}),
+    Step("+ prototypes", "log_zscore", {"members": 1}),
+    Step("+ 3 members where rows are few: `default`", "log_zscore", {}),
     Step("`default` without the adversarial part", "log_zscore", {"weight": 1.0}, has_adversary=False),
-    Step("prototypes alone", "log_zscore", {"steps": 1, "prototype_share": 0.999}),
+    Step("prototypes alone", "log_zscore", {"steps": 1, "prototype_share": 0.999, "members": 1}),
 )
 
 
