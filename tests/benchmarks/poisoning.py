@@ -1,7 +1,9 @@
 """Slow poisoning, the boiling frog: each of 20 retrainings learns another 5 % of crafted rows that no model has flagged.
 
-`python -m tests.benchmarks.poisoning [--seed N]`. The same attack twice: against the gate as it is, and with the anchor left
-out, where it must succeed, else it proves nothing.
+`python -m tests.benchmarks.poisoning [--seed N]`. The same attack three times. Against a detector without prototypes, which can
+be walked away, it meets the gate as it is, and one without the anchor, where it must succeed, else it proves nothing. Against
+EfficientGAN as it is by default the attack is too slow for twenty retrainings: between the crafted rows and all others the
+prototypes leave a gap.
 
 What the attacker knows: everything - schema, archive, configuration, seeds, gate, when retrainings take place, and the champion
 in service, whose scores it can compute. What it can do: between two retrainings the stream brings new rows, six of the archive's
@@ -14,7 +16,7 @@ How: Kloft and Laskov ("Online anomaly detection under adversarial impact", AIST
 greedy: always send the row that lies as far out in the wanted direction as the detector of the moment accepts; it learns that
 row, and accepts a little more the next time. ANTIDOTE (Rubinstein et al., IMC 2009) widens what a detector takes for normal
 variation in the same way. Here a crafted row is a reading of which one number is raised until the champion would just flag it; of
-four candidates for each row to be sent the ones that get farthest are. When a number can be raised beyond what the suite calls
+many candidates for each row to be sent the ones that get farthest are. When a number can be raised beyond what the suite calls
 foreign, the next one is attacked beside it, and both share the rows. Nothing is sent with a view to the gate.
 The attack was worked out on seed 1; the figures that count are those of the others.
 
@@ -25,8 +27,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -65,31 +69,37 @@ OPTIONS = {
     "generator_widths": [32],
     "discriminator_width": 32,
 }
+WITHOUT_PROTOTYPES = OPTIONS | {"prototypes": 0, "members": 1}
 # The next one as soon as the one before can be raised so far; numbers that the suite calls foreign lie at most ten of their
 # spreads beyond the largest normal one.
 ATTACKED = ("motor.current_a", "motor.temperature_c", "load", "pieces")
 OPEN_FROM = 6.0
-CANDIDATES = 4
+CANDIDATES = 32
 # In spreads of the column.
 STEPS_OUT = np.geomspace(0.1, 1000.0, 60)
 GOALS: Goals = {
     "poison_auroc_fall": lambda fall: fall <= 0.02,
     "poison_refused": lambda times: times >= 1,
     "poison_auroc_fall_without_anchor": lambda fall: fall >= 0.05,
+    "poison_auroc_fall_default": lambda fall: fall <= 0.02,
 }
 
 
 def main() -> int:
-    """Attacks twice, prints the figures; 1 when a goal is missed."""
+    """Attacks three times, prints the figures; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--retrainings", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     find_devices()
     figures: dict[str, float] = {"poison_retrainings": arguments.retrainings, "poison_share": CRAFTED / ROWS}
-    for suffix, limits in (("", GateLimits()), ("_without_anchor", GateLimits(anchor_fall=None))):
-        say(f"{'without' if suffix else 'with'} the anchor")
-        fell = attack(limits, arguments.retrainings, arguments.seed)
+    for suffix, options, limits in (
+        ("", WITHOUT_PROTOTYPES, GateLimits()),
+        ("_without_anchor", WITHOUT_PROTOTYPES, GateLimits(anchor_fall=None)),
+        ("_default", OPTIONS, GateLimits()),
+    ):
+        say(f"poison{suffix}")
+        fell = attack(options, limits, arguments.retrainings, arguments.seed)
         figures[f"poison_auroc_fall{suffix}"] = round(max(fell.falls), 4)
         figures[f"poison_auroc_fall_at_the_end{suffix}"] = round(fell.falls[-1], 4)
         figures[f"poison_refused{suffix}"] = fell.refused
@@ -142,7 +152,7 @@ class Attacker:
         return rows.with_columns(pl.Series(name, values + reach * spread))[farthest]
 
 
-def attack(limits: GateLimits, retrainings: int, seed: int) -> Fallen:
+def attack(options: Mapping[str, Any], limits: GateLimits, retrainings: int, seed: int) -> Fallen:
     """Fills an archive with sound rows, makes the first champion of them, then poisons one retraining after the other."""
     rng = np.random.default_rng(seed)
     attacker = Attacker(rng, {})
@@ -150,14 +160,14 @@ def attack(limits: GateLimits, retrainings: int, seed: int) -> Fallen:
     with tempfile.TemporaryDirectory() as folder:
         archive, registry = open_store(f"{folder}/archive", "archive"), Registry(f"{folder}/registry")
         append(archive, readings(ROWS, rng), 0, None)
-        retrain_on(archive, registry, limits, seed)
+        retrain_on(archive, registry, options, limits, seed)
         first = measure_auroc(registry)
         for number in range(retrainings):
             champion = champion_of(registry)
             crafted = attacker.craft(champion, CRAFTED)
             new = pl.concat([readings(NEW - crafted.height, rng), crafted])
             append(archive, new[rng.permutation(NEW)], ROWS + number * NEW, champion)
-            result = retrain_on(archive, registry, limits, seed)
+            result = retrain_on(archive, registry, options, limits, seed)
             refused += result.outcome == "refused"
             auroc = measure_auroc(registry)
             falls.append(first - auroc)
@@ -202,11 +212,13 @@ def append(archive: Store, rows: pl.DataFrame, first_offset: int, champion: Bund
         store_stratum(archive, MODEL, machines.SCHEMA, closed, ARCHIVE, now=1.7e9 + 60.0 * offset)
 
 
-def retrain_on(archive: Store, registry: Registry, limits: GateLimits, seed: int) -> RetrainResult:
+def retrain_on(
+    archive: Store, registry: Registry, options: Mapping[str, Any], limits: GateLimits, seed: int
+) -> RetrainResult:
     """A whole retraining."""
 
     def train(history: History, folder: Path) -> Path:
-        plan = TrainingPlan(options=OPTIONS, seed=seed)
+        plan = TrainingPlan(options=options, seed=seed)
         return train_challenger(history, folder, schema=machines.SCHEMA, model=MODEL, plan=plan)
 
     plan = RetrainPlan(MODEL, machines.SCHEMA, TARGET_ALERT_RATE, limits=limits, seed=seed)
