@@ -25,6 +25,7 @@ from monitor.model.bundle import load_bundle, read_files, read_manifest, write_b
 from monitor.model.lease import Lease, renewed_in_background
 from monitor.model.promotions import Promotion
 from monitor.model.registry import Registry
+from monitor.model.retention import prune
 from monitor.model.schema import Schema
 from training.gate import GateLimits, GateResult, judge
 from training.history import History
@@ -55,6 +56,7 @@ class RetrainPlan:
         shadow_s: how long monitors score with the challenger beside the champion before it is promoted.
         lease_s: seconds after which a retraining that died no longer keeps others away.
         seed: of everything random outside of the detector.
+        keep: how many of the newest versions are kept beside those in use; all of them when None.
     """
 
     model: str
@@ -65,6 +67,7 @@ class RetrainPlan:
     shadow_s: float = 0.0
     lease_s: float = 300.0
     seed: int = 0
+    keep: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,9 @@ def retrain(
         waiting = find_waiting(registry, plan.model, plan.schema)
         version = waiting or _make_challenger(registry, plan, steps, read, train)
         outcome, reason = _decide(registry, plan, steps, version, lease)
+        if plan.keep is not None and outcome != "lease_lost":
+            with steps("prune"):
+                prune(registry, plan.model, plan.keep)
     log.info("retrain_done", extra={"outcome": outcome, "version": version, "reason": reason})
     return RetrainResult(outcome, reason, version, resumed=waiting is not None, seconds=steps.seconds)
 

@@ -66,6 +66,12 @@ def retrain(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="the champion's")] = None,
     max_rows: Annotated[int, typer.Option(help="At most so many rows are used, the last ones.", min=200)] = 200_000,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            help="Delete all versions but so many of the newest and those in use.", min=1, show_default="all stay"
+        ),
+    ] = None,
     lease: Annotated[str, typer.Option(help="After this long a trainer that died keeps no other away.")] = "5m",
     signing_key: SigningKeyOption = None,
     config: ConfigOption = None,
@@ -106,6 +112,7 @@ def retrain(
         max_invalid_ratio=settings.max_invalid_ratio,
         shadow_s=parse_duration(shadow, "--shadow") if shadow else 0.0,
         lease_s=parse_duration(lease, "--lease"),
+        keep=keep,
     )
     source = _Source(
         data, archive or (None if data else settings.archive), feedback, label, tuple(anomaly or ()), max_rows

@@ -153,6 +153,32 @@ def rollback(
     _tell(name, entry, json_output)
 
 
+@app.command("prune")
+def prune_versions(
+    keep: Annotated[int, typer.Option(help="How many of the newest versions stay in any case.", min=1)] = 50,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which would go.")] = False,
+    config: ConfigOption = None,
+    registry: RegistryOption = None,
+    model: ModelOption = None,
+    schema: SchemaOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Delete old versions. Champion, challenger, anchor and what a rollback leads to stay, and so does the log."""
+    from monitor.catalogue.entries import chosen_model
+    from monitor.model.retention import obsolete_versions, prune
+
+    settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
+    name = chosen_model(held, settings)
+    gone = obsolete_versions(held, name, keep) if dry_run else prune(held, name, keep)
+    kept = len(held.versions(name)) - (len(gone) if dry_run else 0)
+    if json_output:
+        _print_json({"model": name, "deleted": gone, "kept": kept, "dry_run": dry_run})
+        return
+    for version in gone:
+        typer.echo(version)
+    typer.echo(f"model {name}: {len(gone)} versions {'would be' if dry_run else 'were'} deleted, {kept} stay")
+
+
 @app.command("sign")
 def sign_version(
     version: VersionArgument = None,

@@ -47,6 +47,14 @@ def test_a_sound_challenger_becomes_champion_by_word_of_the_gate(registry: Regis
     assert_whole(registry)
 
 
+def test_old_versions_go_when_only_some_are_to_be_kept(registry: Registry) -> None:
+    for seed in (61, 62, 63):
+        assert run(registry, seed, plan=replace(PLAN, keep=1)).outcome == "promoted"
+    log = registry.promotions("machines")
+    assert registry.versions("machines") == sorted({entry.champion for entry in (log[0], log[-2], log[-1])})
+    assert_whole(registry)
+
+
 def test_the_manifest_and_the_report_hold_every_check(registry: Registry) -> None:
     champion = registry.champion("machines")
     result = run(registry, 61)
