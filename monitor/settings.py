@@ -128,14 +128,14 @@ class Settings(BaseModel):
     schema_registry_timeout_s: Seconds = Field(5.0, description="the longest wait for one of its answers")
 
     # Micro-batches
-    max_rows: int = Field(5120, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
+    max_rows: int = Field(8192, ge=1, le=1_000_000, description="a micro-batch is closed at this many records")
     max_wait_s: Seconds = Field(0.02, description="or this long after its first record")
     queue_batches: int = Field(2, ge=1, le=64, description="closed micro-batches that may wait for their turn")
     judge_threads: int = Field(
-        3,
+        2,
         ge=1,
         le=64,
-        description="micro-batches that are decoded and scored at a time; best one more than the cores",
+        description="micro-batches that are decoded and scored at a time; best as many as there are cores",
     )
 
     # Model
