@@ -113,7 +113,7 @@ class Records:
         rest = _cut_out(octets, values.starts, ends)
         del octets  # so that the text is not another copy
         sizes = ends - values.starts
-        through = np.cumsum(sizes)
+        through = np.cumsum(sizes)  # so many bytes are gone from before what stands behind each value
         bases = np.array([batch.stored.first_timestamp_ms for _, batch in batches], dtype=np.int64)
         timestamps = np.repeat(bases, counts) + deltas
         appended = np.array([batch.stored.append_time_ms or -1 for _, batch in batches], dtype=np.int64).repeat(counts)
