@@ -53,7 +53,7 @@ from training.train import TrainingPlan, train_model
 PARTITIONS = 8
 REPLICAS = (1, 2, 4)
 FEATURES = (10, 41, 121, 1000)
-MAX_ROWS = (64, 256, 1024, 5120, 20_480)
+MAX_ROWS = (64, 256, 1024, 8192, 20_480)
 PADDINGS = (0, 1000, 4000, 16_000)
 ALERT_RATES = (0.0001, 0.001, 0.01, 0.1)
 # A backlog has at most so many records and bytes: a few seconds of work.
