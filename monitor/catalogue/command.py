@@ -169,8 +169,9 @@ def prune_versions(
 
     settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
     name = chosen_model(held, settings)
+    n_versions = len(held.versions(name))
     gone = obsolete_versions(held, name, keep) if dry_run else prune(held, name, keep)
-    kept = len(held.versions(name)) - (len(gone) if dry_run else 0)
+    kept = n_versions - len(gone)
     if json_output:
         _print_json({"model": name, "deleted": gone, "kept": kept, "dry_run": dry_run})
         return

@@ -139,7 +139,7 @@ class Records:
             timestamp=int(self.timestamps_ms[row]),
             key=self.keys.take(self.rest, row),
             value=self.values[row],
-            headers=_read_headers(self.headers.take(self.rest, row) or b""),
+            headers=_read_headers(self.rest[self.headers.starts[row] : self.headers.ends[row]]),
         )
 
 
