@@ -164,11 +164,12 @@ def prune_versions(
     json_output: JsonOption = False,
 ) -> None:
     """Delete old versions. Champion, challenger, anchor and what a rollback leads to stay, and so does the log."""
-    from monitor.catalogue.entries import chosen_model
+    from monitor.catalogue.entries import LATEST, chosen_model, find_version
     from monitor.model.retention import obsolete_versions, prune
 
     settings, held = _open(config, {"registry": registry, "model": model, "schema_path": schema})
     name = chosen_model(held, settings)
+    find_version(held, name, LATEST)  # a mistyped name or place is an error
     n_versions = len(held.versions(name))
     gone = obsolete_versions(held, name, keep) if dry_run else prune(held, name, keep)
     kept = n_versions - len(gone)

@@ -93,3 +93,12 @@ def test_the_command_says_what_goes_and_a_dry_run_deletes_nothing(
     code, out, err = models(folder, capsys, "prune", "--keep", "0")
     assert (code, out) == (2, "")
     assert "--keep" in err
+
+
+def test_a_place_without_versions_is_an_error(
+    local: Registry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    code, out, err = models(Path(local.url), capsys, "prune")
+    assert (code, out) == (4, "")
+    assert "model 'machines' has no versions; the registry holds nothing" in err
