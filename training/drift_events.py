@@ -1,6 +1,7 @@
 """Listens to the monitors' events: drift of a model is a wish to retrain it, twice.
 
-The first retraining after an abrupt change knows few of the new records yet; the second one, after the cool-down, knows more.
+An abrupt change is found within some hundred records, of which hardly any is on record yet: to retrain at once would make the old
+model again. So the first wish comes when the change has been on record for a while; the second retraining knows more of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ BACKOFF_S = 5.0
 
 
 @contextmanager
-def followed_drift(settings: Settings, topic: str, model: str, wish: Callable[[str], None]) -> Iterator[None]:
+def followed_drift(
+    settings: Settings, topic: str, model: str, wish: Callable[[str], None], *, settling_s: float
+) -> Iterator[None]:
     """Listens meanwhile, in a thread of its own; an outage is waited for.
 
     Args:
@@ -32,9 +35,11 @@ def followed_drift(settings: Settings, topic: str, model: str, wish: Callable[[s
         topic: of the model events.
         model: whose drift counts.
         wish: told the reason of each.
+        settling_s: seconds from the event of an abrupt drift to the wishes; a gradual one has been on record for long.
     """
     ended = threading.Event()
-    listen = partial(_listen, settings, topic, model, wish, ended)
+    take = partial(_take, model=model, wish=wish, settling_s=settling_s)
+    listen = partial(_listen, settings, topic, take, ended)
     thread = threading.Thread(target=_follow, args=(listen, topic, ended), name="drift-events", daemon=True)
     thread.start()
     try:
@@ -55,7 +60,7 @@ def _follow(listen: Callable[[], None], topic: str, ended: threading.Event) -> N
         ended.wait(BACKOFF_S)
 
 
-def _listen(settings: Settings, topic: str, model: str, wish: Callable[[str], None], ended: threading.Event) -> None:
+def _listen(settings: Settings, topic: str, take: Callable[[bytes | None], None], ended: threading.Event) -> None:
     """Reads what is new until the end; returns as well when there is no such topic."""
     from kafka import KafkaConsumer, TopicPartition
 
@@ -72,16 +77,27 @@ def _listen(settings: Settings, topic: str, model: str, wish: Callable[[str], No
         while not ended.is_set():
             for records in consumer.poll(timeout_ms=int(POLL_S * 1000)).values():
                 for record in records:
-                    _take(record.value, model, wish)
+                    take(record.value)
     finally:
         consumer.close()
 
 
-def _take(value: bytes | None, model: str, wish: Callable[[str], None]) -> None:
+def _take(value: bytes | None, model: str, wish: Callable[[str], None], settling_s: float) -> None:
     try:
         event = msgspec.json.decode(value or b"", type=ModelEvent)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return  # somebody else's
-    if event.kind == "drift" and event.model == model:
-        for reason in (f"drift: {event.reason}", f"drift a while ago: {event.reason}"):
-            wish(reason)
+    if event.kind != "drift" or event.model != model:
+        return
+    if event.detail.get("kind") != "abrupt":
+        _wish_twice(wish, event.reason)
+        return
+    log.info("retrain_when_settled", extra={"reason": event.reason, "seconds": settling_s})
+    timer = threading.Timer(settling_s, _wish_twice, [wish, event.reason])
+    timer.daemon = True
+    timer.start()
+
+
+def _wish_twice(wish: Callable[[str], None], reason: str) -> None:
+    wish(f"drift: {reason}")
+    wish(f"drift a while ago: {reason}")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from monitor.model.schema import Schema
     from monitor.settings import Settings
     from training.history import History
     from training.material import RetrainingData
@@ -44,8 +43,8 @@ def retrain(
     cool_down: Annotated[
         str,
         typer.Option(
-            help="With --every and the setting model_events_topic: drift that the monitor announces has the model retrained at "
-            "once, or this long after the last time."
+            help="With --every and the setting model_events_topic: drift that the monitor announces has the model retrained, "
+            "an abrupt one when it has been on record this long, and each time at the earliest this long after the last time."
         ),
     ] = "30m",
     shadow: Annotated[
@@ -159,7 +158,7 @@ class _Source:
                 "retrain", "give either --data FILE|TOPIC or --archive URL, which says where the rows are"
             )
 
-    def read(self, settings: Settings, schema: Schema, model: str) -> RetrainingData:
+    def read(self, settings: Settings, plan: RetrainPlan) -> RetrainingData:
         """Reads it all anew."""
         from monitor.model.store import open_store
         from training.archive_history import read_archive
@@ -170,9 +169,16 @@ class _Source:
         if self.archive is not None:
             said = read_feedback(self.feedback, settings) if self.feedback else Feedback({})
             store = open_store(self.archive, "archive")
-            return read_archive(store, model, schema, said, max_rows=self.max_rows)
+            return read_archive(
+                store,
+                plan.model,
+                plan.schema,
+                said,
+                max_rows=self.max_rows,
+                target_alert_rate=plan.target_alert_rate,
+            )
         history = read_history(
-            self.data or "", schema, settings, label=self.label, anomaly=self.anomaly, max_rows=self.max_rows
+            self.data or "", plan.schema, settings, label=self.label, anomaly=self.anomaly, max_rows=self.max_rows
         )
         return RetrainingData(history)
 
@@ -199,7 +205,7 @@ class _Run:
         result = retrain(
             open_registry(self.settings, to_publish=True),
             self.plan,
-            read=lambda: self.source.read(self.settings, self.plan.schema, self.plan.model),
+            read=lambda: self.source.read(self.settings, self.plan),
             train=self._train,
         )
         if self.json_output:
@@ -253,5 +259,9 @@ def _stay(run: _Run, every_s: float, jitter_s: float, cool_down_s: float) -> Non
     resident = Resident(run.again, Schedule(every_s, jitter_s, cool_down_s))
     stop_on_signals(resident)
     topic = run.settings.model_events_topic
-    with followed_drift(run.settings, topic, run.plan.model, resident.wish) if topic else nullcontext():
+    with (
+        followed_drift(run.settings, topic, run.plan.model, resident.wish, settling_s=cool_down_s)
+        if topic
+        else nullcontext()
+    ):
         resident.run_forever()
