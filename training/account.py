@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from monitor.model.calibration import Calibration
-from training.history import History, describe_time, describe_window
+from training.history import History, describe_window
 from training.samples import pack_samples
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def describe_data(history: History, split: Split) -> dict[str, Any]:
         "first": first,
         "last": last,
         "split": "by time" if history.times is not None else "at random",
-        "changed_at": None if history.changed_at is None else describe_time(history.changed_at),
     }
 
 

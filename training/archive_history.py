@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from monitor.archive.layout import ALERT_ID, MODEL, P_VALUE, PLACE, TIME, Kind, folder_of, list_strata, read_stratum
+from monitor.archive.layout import ALERT_ID, P_VALUE, PLACE, TIME, Kind, folder_of, list_strata, read_stratum
 from monitor.archive.reservoir import sampling_keys
 from monitor.errors import ConfigError
 from monitor.model.schema import Schema
@@ -14,7 +16,6 @@ from monitor.model.store import Store
 from training.feedback import Feedback
 from training.history import History
 from training.material import RetrainingData
-from training.regime import find_change
 
 _STRATUM, _KEY = "ganwatch_stratum", "ganwatch_key"
 # A flagged record so improbable that among all rows not a tenth of one was to be expected is an outlier …
@@ -23,9 +24,7 @@ _OUTLIERS_EXPECTED = 0.1
 MOST_OUTLIERS = 0.05
 
 
-def read_archive(
-    store: Store, model: str, schema: Schema, feedback: Feedback, *, max_rows: int, target_alert_rate: float
-) -> RetrainingData:
+def read_archive(store: Store, model: str, schema: Schema, feedback: Feedback, *, max_rows: int) -> RetrainingData:
     """Reads the whole sample, which is bounded however long the stream was.
 
     Confirmed anomalies are left out, and so are flagged records that nobody judged and that are far beyond chance, as long as
@@ -37,7 +36,6 @@ def read_archive(
         schema: theirs.
         feedback: what people said about alerts.
         max_rows: a uniform part of this size is taken when there are more.
-        target_alert_rate: the share of normal rows that is to be flagged.
 
     Raises:
         ConfigError: the archive holds nothing for this model and schema.
@@ -49,15 +47,14 @@ def read_archive(
             f"archive {store.url}",
             f"holds no records of model {model!r} with this schema; set `archive` for `ganwatch run`, or give --data",
         )
-    sample = _smallest_keys(sample, max_rows).sort(TIME, maintain_order=True)
+    sample = _smallest_keys(sample, max_rows)
     confirmed, outliers = _confirmed(sample, feedback), _outliers(sample, feedback)
-    kept = sample.filter(~(confirmed | outliers))
-    times, p_values, versions = (kept.get_column(name).to_numpy() for name in (TIME, P_VALUE, MODEL))
+    kept = sample.filter(~(confirmed | outliers)).sort(TIME, maintain_order=True)
     history = History(
         frame=kept.select(schema.feature_names),
         source=f"archive {store.url}",
-        times=times,
-        changed_at=find_change(times, p_values, versions, target_alert_rate),
+        times=kept.get_column(TIME).to_numpy(),
+        invalid=Counter(),
     )
     labelled, labels = _labelled(store, model, schema, sample, feedback)
     left_out = {"confirmed anomalies": int(confirmed.sum()), "outliers": int((outliers & ~confirmed).sum())}

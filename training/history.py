@@ -40,7 +40,6 @@ class History:
         labels: bool (n,), true = anomaly; None where there are none.
         ignored: columns of a file that are no features.
         invalid: records of a topic that could not be decoded, by reason.
-        changed_at: seconds since 1970 of the newest abrupt change of the stream; None where none is known.
     """
 
     frame: pl.DataFrame
@@ -49,13 +48,6 @@ class History:
     labels: NDArray[np.bool_] | None = None
     ignored: tuple[str, ...] = ()
     invalid: Counter[str] = field(default_factory=Counter)
-    changed_at: float | None = None
-
-    def count_since_change(self, rows: NDArray[np.intp]) -> int:
-        """How many of these rows are from after the newest abrupt change: all of them where none is known."""
-        if self.times is None or self.changed_at is None:
-            return len(rows)
-        return int(np.count_nonzero(self.times[rows] >= self.changed_at))
 
 
 def read_history(
@@ -241,9 +233,8 @@ def describe_window(times: NDArray[np.float64] | None) -> tuple[str | None, str 
     """First and last time as ISO 8601 text; None where unknown."""
     if times is None or not len(times):
         return None, None
-    return describe_time(times.min()), describe_time(times.max())
-
-
-def describe_time(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 text."""
-    return datetime.fromtimestamp(float(seconds), tz=UTC).isoformat(timespec="seconds")
+    first, last = (
+        datetime.fromtimestamp(float(moment), tz=UTC).isoformat(timespec="seconds")
+        for moment in (times.min(), times.max())
+    )
+    return first, last

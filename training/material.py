@@ -15,8 +15,7 @@ from training.gate import LEAST_LABELLED, Trial
 from training.history import History
 from training.suite import Reference, make_suite, new_reference, without_copies
 
-# Of the newest rows, at most those since the stream changed, every fifth is kept for the gate; the others calibrate, so both are from
-# the same time.
+# Of the newest rows, every fifth is kept for the gate; the others calibrate, so both are from the same time.
 WINDOW_SHARE = 0.3
 WINDOW_EVERY = 5
 # At most this share of the rows to learn from is replayed from the reference.
@@ -71,7 +70,7 @@ def prepare(data: RetrainingData, schema: Schema, reference: Reference | None, r
     reference = reference or new_reference(history.frame, schema, rng)
     rows = _in_order_of_time(history, without_copies(history.frame, reference.suite.normals))
     is_window = np.zeros(len(rows), dtype=bool)
-    newest = max(1, min(round(WINDOW_SHARE * len(rows)), history.count_since_change(rows)))
+    newest = max(1, round(WINDOW_SHARE * len(rows)))
     is_window[-newest::WINDOW_EVERY] = True
     window = history.frame[rows[is_window]]
     labelled, labels = _labelled_rows(data, anomalies, window)

@@ -169,14 +169,7 @@ class _Source:
         if self.archive is not None:
             said = read_feedback(self.feedback, settings) if self.feedback else Feedback({})
             store = open_store(self.archive, "archive")
-            return read_archive(
-                store,
-                plan.model,
-                plan.schema,
-                said,
-                max_rows=self.max_rows,
-                target_alert_rate=plan.target_alert_rate,
-            )
+            return read_archive(store, plan.model, plan.schema, said, max_rows=self.max_rows)
         history = read_history(
             self.data or "", plan.schema, settings, label=self.label, anomaly=self.anomaly, max_rows=self.max_rows
         )

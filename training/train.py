@@ -193,9 +193,6 @@ def train_model(
 def split_rows(history: History, rng: np.random.Generator) -> Split:
     """Splits by time where times are known (the newest rows calibrate), else at random.
 
-    Where the stream changed so lately that the newest rows are most of what is known of it since, every second row since then
-    calibrates, and the model learns from the others.
-
     Raises:
         ConfigError: fewer than 20 normal rows.
     """
@@ -211,10 +208,7 @@ def split_rows(history: History, rng: np.random.Generator) -> Split:
         rng.permutation(normal) if history.times is None else normal[np.argsort(history.times[normal], kind="stable")]
     )
     n_calibrate = min(MOST_CALIBRATION_ROWS, max(1, round(CALIBRATION_SHARE * len(order))))
-    n_since_change = history.count_since_change(order)
-    is_held = np.zeros(len(order), dtype=bool)
-    is_held[slice(-n_since_change, None, 2) if n_since_change < 2 * n_calibrate else slice(-n_calibrate, None)] = True
-    train, calibrate = order[~is_held], order[is_held]
+    train, calibrate = order[:-n_calibrate], order[-n_calibrate:]
     if not len(anomalies):
         return Split(train=train, calibrate=calibrate, validate=anomalies)
     n_validate = max(1, round(VALIDATION_SHARE * len(train)))

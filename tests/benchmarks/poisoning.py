@@ -225,9 +225,7 @@ def retrain_on(
     return retrain(
         registry,
         plan,
-        read=lambda: read_archive(
-            archive, MODEL, machines.SCHEMA, Feedback({}), max_rows=ROWS, target_alert_rate=TARGET_ALERT_RATE
-        ),
+        read=lambda: read_archive(archive, MODEL, machines.SCHEMA, Feedback({}), max_rows=ROWS),
         train=train,
     )
 

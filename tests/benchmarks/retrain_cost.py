@@ -30,7 +30,6 @@ SIZES = {"200k": 200_000, "1m": 1_000_000}
 BATCH = 5_000
 OPTIONS = ArchiveOptions(stratum_rows=2_000, stratum_records=10_000, strata=20)
 REPETITIONS = 3
-TARGET = 0.01
 GOALS = {"retrain_cost_ratio": lambda value: value <= 1.2}
 
 
@@ -91,10 +90,8 @@ def retrain_on(archive: Store, folder: Path) -> int:
 
     retrain(
         Registry(str(folder)),
-        RetrainPlan(model="machines", schema=machines.SCHEMA, target_alert_rate=TARGET),
-        read=lambda: read_archive(
-            archive, "machines", machines.SCHEMA, Feedback({}), max_rows=200_000, target_alert_rate=TARGET
-        ),
+        RetrainPlan(model="machines", schema=machines.SCHEMA, target_alert_rate=0.01),
+        read=lambda: read_archive(archive, "machines", machines.SCHEMA, Feedback({}), max_rows=200_000),
         train=train,
     )
     return n_rows

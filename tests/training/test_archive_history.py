@@ -20,7 +20,6 @@ from training.material import RetrainingData
 
 SCHEMA = machines.SCHEMA
 START = 1_700_000_000.0
-TARGET = 0.05
 OPTIONS = ArchiveOptions(stratum_rows=400, stratum_flagged=50)
 
 
@@ -56,9 +55,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def read(store: Store, feedback: Feedback | None = None, max_rows: int = 100_000) -> RetrainingData:
-    return read_archive(
-        store, "machines", SCHEMA, feedback or Feedback({}), max_rows=max_rows, target_alert_rate=TARGET
-    )
+    return read_archive(store, "machines", SCHEMA, feedback or Feedback({}), max_rows=max_rows)
 
 
 def seconds(data: RetrainingData) -> list[int]:
@@ -115,16 +112,6 @@ def test_where_many_are_unlikely_the_world_has_changed_and_they_are_learned(stor
     assert 403 not in seconds(data)
 
 
-def test_the_time_of_an_abrupt_change_comes_with_the_rows_unless_people_called_them_anomalies(store: Store) -> None:
-    moved = dict.fromkeys(range(400), 0.01)
-    archive(store, {0: dict.fromkeys(range(300, 400), 0.01), 1: moved, 2: dict.fromkeys(range(300), 0.01)})
-    found = read(store).history.changed_at
-    assert found is not None
-    assert found - START == pytest.approx(300, abs=100)
-    confirmed = Feedback({f"alert-{offset}": True for offset in range(300, 1100)})
-    assert read(store, confirmed).history.changed_at is None
-
-
 def test_a_judged_record_is_found_though_the_sample_lost_it(store: Store) -> None:
     archive(store, {0: {5: 1e-6}})
     for path in store.files("machines"):
@@ -141,7 +128,7 @@ def test_an_empty_archive_is_answered_with_the_remedy(store: Store) -> None:
     archive(store, {})
     other = Schema(name="machines", features=SCHEMA.features[1:])
     with pytest.raises(ConfigError, match="with this schema"):
-        read_archive(store, "machines", other, Feedback({}), max_rows=10, target_alert_rate=TARGET)
+        read_archive(store, "machines", other, Feedback({}), max_rows=10)
 
 
 def test_feedback_is_read_in_all_its_spellings_and_the_last_word_counts() -> None:

@@ -111,17 +111,6 @@ def test_the_window_is_of_the_newest_rows_and_replayed_ones_are_dated_before_all
     assert times[:n_replay].max() <= times[n_replay:].min()
 
 
-def test_the_window_is_of_rows_since_the_stream_changed() -> None:
-    history = rows(4000, 62).history
-    assert history.times is not None
-    changed = replace(history, changed_at=float(history.times[3500]))
-    material = prepare(RetrainingData(changed), machines.SCHEMA, None, np.random.default_rng(0))
-    since = history.frame.tail(500)
-    assert material.trial.window.join(since, on="motor.current_a", how="semi").height == material.trial.window.height
-    assert 60 < material.trial.window.height <= 100
-    assert material.history.changed_at == changed.changed_at
-
-
 def test_labelled_anomalies_are_never_learned_and_are_judged_on(registry: Registry) -> None:
     frame = machines.readings(4000, seed=63, anomalies=100)
     labels = np.arange(4000) >= 3900

@@ -138,20 +138,6 @@ def test_rows_with_times_are_split_by_time_and_the_newest_calibrate() -> None:
     assert rows_per_day(times) == pytest.approx(1440)
 
 
-def test_few_rows_since_a_change_train_and_calibrate_in_turns() -> None:
-    times = np.random.default_rng(0).permutation(100).astype(float)
-    history = History(machines.readings(100, seed=34), "test", times, changed_at=60.0)
-    split = split_rows(history, np.random.default_rng(0))
-    assert times[split.calibrate].tolist() == list(range(60, 100, 2))
-    assert sorted([*split.train, *split.calibrate]) == list(range(100))
-
-
-def test_enough_rows_since_a_change_are_split_by_time() -> None:
-    times = np.arange(100, dtype=float)
-    history = History(machines.readings(100, seed=34), "test", times, changed_at=40.0)
-    assert split_rows(history, np.random.default_rng(0)).calibrate.tolist() == list(range(70, 100))
-
-
 def test_fewer_than_twenty_normal_rows_are_refused() -> None:
     labels = np.array([True] * 30 + [False] * 19)
     history = History(frame=machines.readings(49, seed=35), source="test", times=None, labels=labels)
