@@ -17,7 +17,8 @@ repairs what it knows and spoils what it does not, which D sees.
 The preset `paper` scores with D alone. D learns from reproductions that become perfect, so that it ends at ½ for
 everything, or takes what varies most for the truest. In the preset `default` a judge takes D's place in the score: a
 second discriminator that learns beside the game what R makes of rows (1) and of rows with foreign values in some
-columns (0), after Zaheer et al. 2020 (arXiv 2004.07657), who mix images. Training keeps the weights that reproduce
+columns (0), after Zaheer et al. 2020 (arXiv 2004.07657), who mix images; values of images come from turned ones, as in
+Golan and El-Yaniv 2018 (arXiv 1805.10917): what is whole but lies otherwise is foreign, too. Training keeps the weights that reproduce
 held-out rows best, which needs no labels.
 """
 
@@ -29,11 +30,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from pydantic import Field
 
+from training.detectors.backbones import Backbone
 from training.detectors.network_detector import Member, NetworkDetector, Terms
 from training.detectors.networks import SpectralNormalisation, kernels_of, surprise
 from training.detectors.options import (
@@ -120,10 +120,10 @@ class ALOCCTraining(Training):
     options: ALOCCOptions
     averages: ALOCCNetworks
 
-    def __init__(self, networks: ALOCCNetworks, *arguments: Any, mask_cells: NDArray[np.intp], **named: Any) -> None:
-        """See `Training`; columns of the same number in `mask_cells`, int (d,), are broken together."""
+    def __init__(self, networks: ALOCCNetworks, *arguments: Any, backbone: Backbone, **named: Any) -> None:
+        """See `Training`; the backbone says which columns are broken together, and how."""
         super().__init__(networks, *arguments, **named)
-        self._mask_cells = mask_cells
+        self._backbone = backbone
         self._networks = networks
         self._discriminator_adam = Adam(variables_of(networks.discriminator))
         self._coder_adam = Adam(variables_of(networks.encoder, networks.generator))
@@ -186,14 +186,17 @@ class ALOCCTraining(Training):
         return loss
 
     def _break(self, x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Rows with some columns of the next row (the batch is in random order), more or less stretched and noisy."""
-        n_cells = self._mask_cells.max() + 1
+        """Rows with some columns of the next row (the batch is in random order), turned, more or less stretched and noisy."""
+        cells = self._backbone.mask_cells
+        n_cells = cells.max() + 1
         uniform = tf.random.stateless_uniform([x.shape[0], n_cells + 3], tf.stack([self._noise_seed + 1, step]))
         noise = tf.random.stateless_normal(x.shape, tf.stack([self._noise_seed + 2, step]))
         stretch = 1 + (self.options.stretch - 1) * uniform[:, 2:3]
-        foreign = stretch * tf.roll(x, 1, axis=0) + self.options.broken_noise * uniform[:, 1:2] * noise
+        foreign = (
+            stretch * self._backbone.turn(tf.roll(x, 1, axis=0)) + self.options.broken_noise * uniform[:, 1:2] * noise
+        )
         share = _LEAST_BROKEN + (_MOST_BROKEN - _LEAST_BROKEN) * uniform[:, :1]
-        return tf.where(tf.gather(uniform[:, 3:], self._mask_cells, axis=1) < share, foreign, x)
+        return tf.where(tf.gather(uniform[:, 3:], cells, axis=1) < share, foreign, x)
 
 
 class ALOCC(NetworkDetector):
@@ -222,7 +225,7 @@ class ALOCC(NetworkDetector):
         self, networks: ALOCCNetworks, averages: ALOCCNetworks, X: Any, **arguments: Any
     ) -> ALOCCTraining:
         """The training of one member."""
-        return ALOCCTraining(networks, averages, X, mask_cells=self.backbone.mask_cells, **arguments)
+        return ALOCCTraining(networks, averages, X, backbone=self.backbone, **arguments)
 
     def measure_terms(self, member: Member, X: tf.Tensor) -> Terms:
         """The reconstruction, its norm and what is thought of it, each where it has weight."""

@@ -39,6 +39,10 @@ class Backbone(Protocol):
         """Mean squares of the residuals, float32 (n_features,) → the same, where columns of one kind share theirs."""
         ...
 
+    def turn(self, rows: tf.Tensor) -> tf.Tensor:
+        """Rows, float32 (n, n_features), of which most lie otherwise than in the data; the same where columns are no neighbours."""
+        ...
+
     def encoder(self, latent_dim: int, rng: np.random.Generator, planes: int = 1) -> keras.Model:
         """E: x float32 (n, planes · n_features) → z float32 (n, latent_dim), linear at the end.
 
@@ -81,6 +85,10 @@ class DenseBackbone:
     def pool(self, squares: tf.Tensor) -> tf.Tensor:
         """Each column has a unit of its own."""
         return squares
+
+    def turn(self, rows: tf.Tensor) -> tf.Tensor:
+        """Columns have places of their own."""
+        return rows
 
     def encoder(self, latent_dim: int, rng: np.random.Generator, planes: int = 1) -> keras.Model:
         """See `Backbone`."""

@@ -51,6 +51,15 @@ class ConvolutionalBackbone:
         means = tf.reduce_mean(tf.reshape(squares, [-1, channels]), axis=0)
         return tf.tile(means, [height * width])
 
+    def turn(self, rows: tf.Tensor) -> tf.Tensor:
+        """Images in four equal parts, turned by none to three quarters; those that are no squares in two, by none or two."""
+        height, width, _ = self.image_shape
+        quarters = range(4) if height == width else (0, 2)
+        images = tf.reshape(rows, [-1, *self.image_shape])
+        sizes = [len(part) for part in np.array_split(np.arange(rows.shape[0]), len(quarters))]
+        turned = [tf.image.rot90(part, times) for part, times in zip(tf.split(images, sizes), quarters, strict=True)]
+        return tf.reshape(tf.concat(turned, 0), rows.shape)
+
     def encoder(self, latent_dim: int, rng: np.random.Generator, planes: int = 1) -> keras.Model:
         """E: x float32 (n, planes · n_features) → z float32 (n, latent_dim); see `Backbone`."""
         x = keras.Input((planes * self._n_features,), name="x")

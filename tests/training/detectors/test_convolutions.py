@@ -147,3 +147,13 @@ def test_rows_without_an_image_shape_have_dense_networks() -> None:
     backbone = choose_backbone(64, EfficientGANOptions())
     encoder = backbone.encoder(4, np.random.default_rng(0))
     assert [kernel.shape for kernel in kernels_of(encoder)] == [(64, 128), (128, 64), (64, 4)]
+
+
+@pytest.mark.parametrize(("shape", "quarters"), [((4, 4, 2), (0, 0, 1, 2, 3)), ((3, 5, 1), (0, 0, 0, 2, 2))])
+def test_images_are_turned_by_all_quarters_that_their_shape_allows(
+    shape: tuple[int, int, int], quarters: tuple[int, ...]
+) -> None:
+    images = np.random.default_rng(0).normal(size=(len(quarters), *shape)).astype(np.float32)
+    turned = ConvolutionalBackbone(shape, None).turn(tf.constant(images.reshape(len(quarters), -1)))
+    wanted = [np.rot90(image, times) for image, times in zip(images, quarters, strict=True)]
+    np.testing.assert_array_equal(turned, np.reshape(wanted, turned.shape))
