@@ -142,9 +142,17 @@ def retrain(
         outcome, reason = _decide(registry, plan, steps, version, lease)
         if plan.keep is not None and outcome != "lease_lost":
             with steps("prune"):
-                prune(registry, plan.model, plan.keep)
+                _prune(registry, plan.model, plan.keep)
     log.info("retrain_done", extra={"outcome": outcome, "version": version, "reason": reason})
     return RetrainResult(outcome, reason, version, resumed=waiting is not None, seconds=steps.seconds)
+
+
+def _prune(registry: Registry, model: str, keep: int) -> None:
+    """Deletes old versions; what cannot be deleted changes nothing about the retraining, and is left to the next one."""
+    try:
+        prune(registry, model, keep)
+    except BundleError as error:
+        log.warning("prune_failed", extra={"model": model, "error": str(error)})
 
 
 def _make_challenger(

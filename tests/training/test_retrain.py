@@ -55,6 +55,21 @@ def test_old_versions_go_when_only_some_are_to_be_kept(registry: Registry) -> No
     assert all(registry.load("machines", version) for version in registry.versions("machines"))
 
 
+def test_an_old_version_that_cannot_be_deleted_does_not_undo_the_promotion(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    second = run(registry, 61).version
+    assert registry.store.folder is not None
+    report = registry.store.folder / f"reports/machines/{second}.html"
+    report.unlink()
+    (report / "of somebody else").mkdir(parents=True)  # deleted like a file, a folder is an error
+    for seed in (62, 63):
+        last = run(registry, seed, plan=replace(PLAN, keep=1))
+        assert (last.outcome, registry.champion("machines")) == ("promoted", last.version)
+    (record,) = [record for record in caplog.records if record.getMessage() == "prune_failed"]
+    assert f"reports/machines/{second}.html" in vars(record)["error"]
+
+
 def test_the_manifest_and_the_report_hold_every_check(registry: Registry) -> None:
     champion = registry.champion("machines")
     result = run(registry, 61)
