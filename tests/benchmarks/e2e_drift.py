@@ -37,11 +37,9 @@ TARGET = 0.02
 WINDOWS, RETRAININGS = 10, 4
 # The rate is shown on each of these parts of a window, and a window in which it is back may begin at each of so many places.
 PARTS, STARTS = 4, 40
-# So slow that a retraining takes a tenth of a window, which in use is hours long.
+# So slow that a retraining takes a fifth of a window, which in use is hours long.
 RECORDS_PER_S = 60
 CHUNK_S = 0.5
-# A quick network, the first one and all later ones alike: the gate would hold a smaller one's loss against it.
-QUICK = ("--option", "steps=600", "--option", "members=1")
 BAND = (0.5, 2.0)
 NEVER = 99
 GOALS = {
@@ -162,7 +160,7 @@ def live(folder: Path, kafka: Kafka, stream: DriftingStream, *, retrained: bool)
     home.mkdir()
     write_schema(stream.schema, home / "features.toml")
     stream.past.write_parquet(home / "past.parquet")
-    ganwatch(home, "train", "--data", "past.parquet", *QUICK)
+    ganwatch(home, "train", "--data", "past.parquet")
     topics = {part: f"{name}-{part}" for part in ("features", "alerts", "dead-letters", "events")}
     for topic in topics.values():
         create(kafka, topic)
@@ -206,7 +204,7 @@ def trainer(home: Path, settings: dict[str, object], window_s: float) -> Iterato
     config.write_text("".join(f"{key} = {json.dumps(settings[key])}\n" for key in keys))
     command = [sys.executable, "-m", "monitor.cli", "retrain", "--config", str(config), "--archive", "archive"]
     command += ["--every", f"{window_s / RETRAININGS:.0f}s", "--jitter", "1s", "--cool-down", f"{0.1 * window_s:.0f}s"]
-    command += [*QUICK, "--max-rows", "5000"]
+    command += ["--option", "steps=600", "--max-rows", "5000"]
     with (home / "trainer.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=home, stdout=log, stderr=log)
     try:
