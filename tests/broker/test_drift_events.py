@@ -15,7 +15,6 @@ from training.drift_events import followed_drift
 
 pytestmark = pytest.mark.broker
 
-
 SETTLING_S = 1.0
 
 

@@ -17,9 +17,9 @@ repairs what it knows and spoils what it does not, which D sees.
 The preset `paper` scores with D alone. D learns from reproductions that become perfect, so that it ends at ½ for
 everything, or takes what varies most for the truest. In the preset `default` a judge takes D's place in the score: a
 second discriminator that learns beside the game what R makes of rows (1) and of rows with foreign values in some
-columns (0), after Zaheer et al. 2020 (arXiv 2004.07657), who mix images; values of images come from turned ones, as in
-Golan and El-Yaniv 2018 (arXiv 1805.10917): what is whole but lies otherwise is foreign, too. Training keeps the weights that reproduce
-held-out rows best, which needs no labels.
+columns (0), after Zaheer et al. 2020 (arXiv 2004.07657), who mix images. Foreign values of images come from turned
+ones, after Golan and El-Yaniv 2018 (arXiv 1805.10917): their parts fit together, and yet are not those of a normal
+one. Training keeps the weights that reproduce held-out rows best, which needs no labels.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class ALOCCTraining(Training):
         return loss
 
     def _break(self, x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Rows with some columns of the next row (the batch is in random order), turned, more or less stretched and noisy."""
+        """Rows with some columns of the next row (the batch is in random order), turned, stretched and noisy."""
         cells = self._backbone.mask_cells
         n_cells = cells.max() + 1
         uniform = tf.random.stateless_uniform([x.shape[0], n_cells + 3], tf.stack([self._noise_seed + 1, step]))
