@@ -148,7 +148,7 @@ def retrain(
 
 
 def _prune(registry: Registry, model: str, keep: int) -> None:
-    """Deletes old versions; what cannot be deleted changes nothing about the retraining, and is left to the next one."""
+    """Deletes old versions, up to one that cannot be deleted: that changes nothing about the retraining."""
     try:
         prune(registry, model, keep)
     except BundleError as error:
