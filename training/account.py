@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from monitor.model.calibration import Calibration
 from training.history import History, describe_window
 from training.samples import pack_samples
+from training.split import Split
 
 if TYPE_CHECKING:
-    from training.train import Split
     from training.trainer import TrainingHistory
 
 _COURSE_POINTS = 100
@@ -44,7 +44,6 @@ def describe_metrics(
         seconds: that it took.
         n_rows: trained on.
     """
-    tail = calibration.tail
     last = progress.progress[-1] if progress.progress else None
     return {
         "steps": last.step if last else 0,
@@ -58,10 +57,14 @@ def describe_metrics(
         "train_seconds": round(seconds, 1),
         "train_rows": n_rows,
         "export_difference": difference,
-        "calibration_tail": None
-        if tail is None
-        else {"start": tail.start, "shape": tail.shape, "scale": tail.scale, "rate": tail.rate},
+        "calibration_tail": describe_tail(calibration),
     }
+
+
+def describe_tail(calibration: Calibration) -> dict[str, float] | None:
+    """The fitted tail; None where there is none."""
+    tail = calibration.tail
+    return None if tail is None else {"start": tail.start, "shape": tail.shape, "scale": tail.scale, "rate": tail.rate}
 
 
 def _describe_course(progress: TrainingHistory) -> dict[str, Any]:

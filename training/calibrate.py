@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import genpareto, kstest
 
 from monitor.model.calibration import Calibration, Tail
+from monitor.model.preprocess import Preprocessor
+from monitor.model.scorer import Scorer
 
 # The tail starts at the first of these beyond which the excesses look like a generalised Pareto sample: the higher it starts, the
 # better the theory holds, and the fewer excesses there are to fit. Records of a rare kind often make up a tail of their own.
@@ -17,6 +20,13 @@ LEAST_EXCESSES = 50
 MOST_EXCESSES = 20_000
 # A heavier fitted tail than this says that the fit, not the data, is extreme.
 LARGEST_SHAPE = 0.8
+_SCORED_AT_ONCE = 4096
+
+
+def score_frame(preprocessor: Preprocessor, scorer: Scorer, frame: pl.DataFrame) -> NDArray[np.float32]:
+    """Raw scores of many rows, float32 (n,), in bounded memory and with the serving code."""
+    parts = [scorer.score(preprocessor.transform(part).X) for part in frame.iter_slices(_SCORED_AT_ONCE)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
 def fit_calibration(raw_score: NDArray[np.float32]) -> Calibration:

@@ -1,5 +1,7 @@
 """One retraining, read from top to bottom: read, validate, split, train, evaluate, report, register, gate, promote.
 
+Where the gate refuses the retrained network in a drift, the champion's network with a new calibration is the challenger.
+
 Only the last step changes what monitors do, and it is one exclusively created file; so a retraining that is killed anywhere
 leaves the registry whole. One that had registered its challenger is taken up by the next run where it ended.
 """
@@ -17,22 +19,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 
 from monitor.errors import BundleError
-from monitor.model.bundle import load_bundle, read_files, read_manifest, write_bundle
 from monitor.model.lease import Lease, renewed_in_background
-from monitor.model.promotions import Promotion
 from monitor.model.registry import Registry
 from monitor.model.retention import prune
 from monitor.model.schema import Schema
-from training.gate import GateLimits, GateResult, judge
+from training.gate import GateLimits, GateResult
+from training.hearing import Hearing
 from training.history import History
 from training.incumbents import find_incumbents, find_waiting
 from training.material import Material, RetrainingData, prepare
-from training.report.evidence import evidence_of_trial
-from training.report.page import publish_report
+from training.recalibrate import recalibrate
+from training.retrain_steps import Steps
 from training.suite import freeze_reference, read_reference
 from training.validation import validate
 
@@ -87,26 +87,6 @@ class RetrainResult:
     version: str | None = None
     resumed: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-class Steps:
-    """Logs and measures each step."""
-
-    def __init__(self, on_step: Callable[[str], None] | None = None) -> None:
-        """`on_step` is told the name of each step that begins."""
-        self.seconds: dict[str, float] = {}
-        self._on_step = on_step
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """One step."""
-        log.info("retrain_step_started", extra={"step": name})
-        if self._on_step:
-            self._on_step(name)
-        started = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - started, 3)
-        log.info("retrain_step", extra={"step": name, "seconds": self.seconds[name]})
 
 
 def retrain(
@@ -176,28 +156,32 @@ def _make_challenger(
         material = prepare(data, plan.schema, reference, np.random.default_rng(plan.seed))
         if anchor and reference is None:
             freeze_reference(registry.store, plan.model, anchor, material.reference)
+    hearing = Hearing(
+        registry, plan.schema, plan.target_alert_rate, plan.limits, old, material, remarks=remarks, steps=steps
+    )
     with _workplace() as folder:
         with steps("train"):
             trained = train(material.history, folder / "trained")
-        with steps("evaluate"):
-            result = judge(
-                load_bundle(trained, expected_schema=plan.schema),
-                old.champion,
-                old.anchor,
-                material.trial,
-                target_alert_rate=plan.target_alert_rate,
-                limits=plan.limits,
-            )
-            staged = _with_verdict(trained, folder / "staged", material, result, old.last, steps.seconds)
-        bundle = load_bundle(staged, expected_schema=plan.schema)
-        with steps("report"):
-            evidence = evidence_of_trial(bundle, material.trial)
-            publish_report(registry, bundle, evidence, plan.target_alert_rate, remarks)
-        with steps("register"):
-            registry.publish(staged)
-            if anchor is None:
-                freeze_reference(registry.store, plan.model, bundle.version, material.reference)
-    return bundle.version
+        version, result = hearing.hear(trained, folder / "trained with verdict")
+        if anchor is None:
+            freeze_reference(registry.store, plan.model, version, material.reference)
+        if old.champion is None or not _asks_for_calibration(result, material):
+            return version
+        log.warning(
+            "retrained_network_refused", extra={"version": version, "reason": _describe_refusal(result.as_dict())}
+        )
+        with steps("recalibrate"):
+            recalibrated = recalibrate(old.champion, material.history, folder / "recalibrated")
+        second, result = hearing.hear(recalibrated, folder / "recalibrated with verdict")
+        return second if result.verdict == "passed" else version
+
+
+def _asks_for_calibration(result: GateResult, material: Material) -> bool:
+    """Whether the champion's alert rate is off and the retrained network cannot mend it.
+
+    Without times the rows that calibrate are random ones, of which the champion may have learned some.
+    """
+    return result.drift and result.verdict == "refused" and material.history.times is not None
 
 
 @contextmanager
@@ -216,38 +200,13 @@ def _workplace() -> Iterator[Path]:
         ) from error
 
 
-def _with_verdict(
-    trained: Path,
-    folder: Path,
-    material: Material,
-    result: GateResult,
-    last: Promotion | None,
-    seconds: Mapping[str, float],
-) -> Path:
-    """The trained bundle with the gate's checks in its manifest, in a new folder."""
-    manifest, _ = read_manifest(trained)
-    gate: dict[str, Any] = result.as_dict() | {"decided_against": last.champion if last else None}
-    stated = msgspec.structs.replace(
-        manifest,
-        data=manifest.data | dict(material.described),
-        metrics=manifest.metrics | {"gate": gate, "retrain_seconds": dict(seconds)},
-    )
-    write_bundle(folder, stated, read_files(trained, manifest))
-    return folder
-
-
 def _decide(registry: Registry, plan: RetrainPlan, steps: Steps, version: str, lease: Lease) -> tuple[Outcome, str]:
     """What becomes of a registered challenger; its own manifest says how it fared."""
     with steps("gate"):
         manifest = registry.fetch_manifest(plan.model, version)
         gate = manifest.metrics["gate"]
         if gate["verdict"] != "passed":
-            missed = [
-                f"{c['name']} is {c['value']:.4g}, not {c['limit']}"
-                for c in gate["checks"]
-                if c["verdict"] == "refused"
-            ]
-            return "refused", "; ".join(missed)
+            return "refused", _describe_refusal(gate)
         registry.load(plan.model, version, expected_schema=plan.schema)
     champion = gate["decided_against"]
     if plan.shadow_s > 0 and champion is not None:
@@ -260,6 +219,8 @@ def _decide(registry: Registry, plan: RetrainPlan, steps: Steps, version: str, l
         # The first model for a schema has nothing to be held against and becomes what later ones are held against.
         anchor = version if gate["anchor"] is None else None
         reason = _describe_pass(gate)
+        if "network_of" in manifest.data:
+            reason = f"the network of {manifest.data['network_of']}, calibrated on new rows: {reason}"
         entry = registry.promote_after(
             plan.model, version, champion=champion, author="gate", reason=reason, anchor=anchor
         )
@@ -276,6 +237,11 @@ def _try_beside(registry: Registry, plan: RetrainPlan, version: str) -> bool:
     time.sleep(plan.shadow_s)
     last = registry.last_promotion(plan.model)
     return last is not None and last.challenger == version
+
+
+def _describe_refusal(gate: Mapping[str, Any]) -> str:
+    missed = (check for check in gate["checks"] if check["verdict"] == "refused")
+    return "; ".join(f"{check['name']} is {check['value']:.4g}, not {check['limit']}" for check in missed)
 
 
 def _describe_pass(gate: Mapping[str, Any]) -> str:

@@ -19,7 +19,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from monitor import __version__
-from monitor.errors import ConfigError
 from monitor.model.bundle import FORMAT, Bundle, Manifest, load_bundle, write_bundle
 from monitor.model.fitted_columns import CategoricalColumn, NumericColumn
 from monitor.model.golden import Golden
@@ -28,22 +27,18 @@ from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
 from training.account import describe_data, describe_metrics
-from training.calibrate import fit_calibration
+from training.calibrate import fit_calibration, score_frame
 from training.detectors import find_detector
 from training.export import export_scorer, verify_export
 from training.history import History
 from training.preprocessing import fit_preprocessor
+from training.split import Split, split_rows
 from training.trainer import LabelledRows, Progress, TrainingHistory, use_one_thread_an_operation
 
-CALIBRATION_SHARE = 0.3
-VALIDATION_SHARE = 0.2
-MOST_CALIBRATION_ROWS = 200_000
-LEAST_ROWS = 20
 GOLDEN_ROWS = 32
 # Evaluations without improvement before a training with labels ends; there are about fifty in all.
 LABELLED_PATIENCE = 10
 VERIFIED_ROWS = 256
-_SCORED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -61,21 +56,6 @@ class TrainingPlan:
     preset: str = "default"
     options: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Split:
-    """Positions of rows in the history, by what they are for.
-
-    Attributes:
-        train: normal rows to learn from.
-        calibrate: normal rows that neither preprocessing nor training sees.
-        validate: labelled rows of both kinds for early stopping; empty without labels.
-    """
-
-    train: NDArray[np.intp]
-    calibrate: NDArray[np.intp]
-    validate: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -188,39 +168,6 @@ def train_model(
             name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height
         ),
     )
-
-
-def split_rows(history: History, rng: np.random.Generator) -> Split:
-    """Splits by time where times are known (the newest rows calibrate), else at random.
-
-    Raises:
-        ConfigError: fewer than 20 normal rows.
-    """
-    everything = np.arange(history.frame.height)
-    normal = everything if history.labels is None else everything[~history.labels]
-    if len(normal) < LEAST_ROWS:
-        raise ConfigError(
-            history.source,
-            f"{len(normal)} normal rows are too few to train and calibrate; at least {LEAST_ROWS} are needed",
-        )
-    anomalies = everything[history.labels] if history.labels is not None else everything[:0]
-    order = (
-        rng.permutation(normal) if history.times is None else normal[np.argsort(history.times[normal], kind="stable")]
-    )
-    n_calibrate = min(MOST_CALIBRATION_ROWS, max(1, round(CALIBRATION_SHARE * len(order))))
-    train, calibrate = order[:-n_calibrate], order[-n_calibrate:]
-    if not len(anomalies):
-        return Split(train=train, calibrate=calibrate, validate=anomalies)
-    n_validate = max(1, round(VALIDATION_SHARE * len(train)))
-    return Split(
-        train=train[:-n_validate], calibrate=calibrate, validate=np.concatenate([train[-n_validate:], anomalies])
-    )
-
-
-def score_frame(preprocessor: Preprocessor, scorer: Scorer, frame: pl.DataFrame) -> NDArray[np.float32]:
-    """Raw scores of many rows, float32 (n,), in bounded memory and with the serving code."""
-    parts = [scorer.score(preprocessor.transform(part).X) for part in frame.iter_slices(_SCORED_AT_ONCE)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 
 def rows_per_day(times: NDArray[np.float64] | None) -> float | None:

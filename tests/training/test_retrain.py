@@ -14,11 +14,14 @@ import polars as pl
 import pytest
 
 from monitor.errors import ConfigError
+from monitor.model.calibration import tie_breakers
+from monitor.model.detection import detect
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from tests import machines
 from tests.challengers import calibrated
 from tests.training.retraining import PLAN, STEPS, assert_whole, of_frame, rows, run
+from training.gate import GateLimits
 from training.history import History
 from training.incumbents import find_waiting
 from training.material import RetrainingData, prepare
@@ -33,6 +36,16 @@ def registry(tmp_path: Path) -> Registry:
     registry = Registry(str(tmp_path / "registry"))
     assert run(registry, 60).outcome == "promoted"
     return registry
+
+
+def warmed(seed: int) -> pl.DataFrame:
+    """Readings after an abrupt drift, of which the champion takes nearly all for anomalies."""
+    return machines.readings(4000, seed=seed).with_columns(pl.col("motor.temperature_c") + 12.0)
+
+
+def blind(history: History, folder: Path) -> Path:
+    """Trains a network that the gate refuses."""
+    return calibrated(history, folder, "motor.temperature_c", "load")
 
 
 def test_a_sound_challenger_becomes_champion_by_word_of_the_gate(registry: Registry) -> None:
@@ -142,10 +155,53 @@ def test_labelled_anomalies_are_never_learned_and_are_judged_on(registry: Regist
 
 
 def test_after_an_abrupt_drift_the_new_world_is_learned(registry: Registry) -> None:
-    moved = machines.readings(4000, seed=64).with_columns(pl.col("motor.temperature_c") + 12.0)
-    result = run(registry, 0, read=lambda: of_frame(moved))
+    result = run(registry, 0, read=lambda: of_frame(warmed(64)))
     assert result.outcome == "promoted"
     assert "waived because the data drifted: " in result.reason
+
+
+def test_when_the_network_of_a_drift_is_refused_the_champions_own_is_calibrated_anew(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first = registry.champion("machines")
+    result = run(registry, 0, read=lambda: of_frame(warmed(64)), train=blind)
+    assert result.outcome == "promoted"
+    assert result.reason.startswith(f"the network of {first}, calibrated on new rows: ")
+    assert "recalibrate" in result.seconds
+    old, new = (registry.load("machines", version) for version in (first, result.version))
+    assert new.manifest.files["scorer.tflite"] == old.manifest.files["scorer.tflite"]
+    assert new.manifest.data["network_of"] == first
+    rows = warmed(65)
+    breakers = tie_breakers(new.sha256, "", 0, np.arange(rows.height))
+    rates = [float(np.mean(detect(model, rows, breakers).p_value <= PLAN.target_alert_rate)) for model in (old, new)]
+    assert rates[0] > 0.5
+    assert rates[1] == pytest.approx(PLAN.target_alert_rate, rel=0.5)
+    (refused,) = set(registry.versions("machines")) - {first, result.version}
+    assert registry.fetch_manifest("machines", refused).metrics["gate"]["verdict"] == "refused"
+    assert_whole(registry)
+    again = run(registry, 0, read=lambda: of_frame(warmed(66).with_columns(pl.col("load") * 3)), train=blind)
+    assert again.version is not None
+    assert registry.fetch_manifest("machines", again.version).data["network_of"] == first
+
+
+def test_without_times_or_without_a_drift_nothing_is_calibrated_anew(registry: Registry) -> None:
+    timeless = RetrainingData(History(frame=warmed(64), source="a file", times=None))
+    for data in (timeless, rows(4000, 64)):
+        result = run(registry, 0, read=lambda data=data: data, train=blind)
+        assert result.outcome == "refused"
+        assert "recalibrate" not in result.seconds
+    assert len(registry.versions("machines")) == 3
+
+
+def test_when_neither_network_is_good_enough_the_new_one_is_what_is_told_of(registry: Registry) -> None:
+    champion = registry.champion("machines")
+    strict = replace(PLAN, limits=GateLimits(least_auroc=1.1))
+    result = run(registry, 0, plan=strict, read=lambda: of_frame(warmed(64)), train=blind)
+    assert result.outcome == "refused"
+    assert result.version is not None
+    assert "network_of" not in registry.fetch_manifest("machines", result.version).data
+    assert registry.champion("machines") == champion
+    assert len(registry.versions("machines")) == 3
 
 
 def test_a_model_for_another_schema_starts_anew_and_is_its_own_anchor(registry: Registry) -> None:

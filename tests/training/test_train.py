@@ -16,7 +16,8 @@ from monitor.model.bundle import load_bundle
 from monitor.model.registry import Registry
 from tests import machines
 from training.history import History
-from training.train import TrainedModel, TrainingPlan, rows_per_day, split_rows, train_model
+from training.split import split_rows
+from training.train import TrainedModel, TrainingPlan, rows_per_day, train_model
 
 pytestmark = pytest.mark.training
 

@@ -15,11 +15,11 @@ from monitor.model.calibration import score_of, tie_breakers
 from monitor.model.detection import Detections, detect, explain
 from training.calibrate import fit_calibration
 from training.report.pictures import Pictures, take_pictures
+from training.split import Split
 
 if TYPE_CHECKING:
     from training.gate import Trial
     from training.history import History
-    from training.train import Split
 
 # Of more rows of one kind every k-th is taken.
 MOST_ROWS = 100_000
