@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,6 +183,29 @@ def test_when_the_network_of_a_drift_is_refused_the_champions_own_is_calibrated_
     again = run(registry, 0, read=lambda: of_frame(warmed(66).with_columns(pl.col("load") * 3)), train=blind)
     assert again.version is not None
     assert registry.fetch_manifest("machines", again.version).data["network_of"] == first
+
+
+@pytest.mark.parametrize(("deadly", "resumed"), [("recalibrate", False), ("gate", True), ("promote", True)])
+def test_killed_with_a_second_challenger_the_next_run_goes_on(
+    registry: Registry, deadly: str, *, resumed: bool
+) -> None:
+    first = registry.champion("machines")
+
+    def die(step: str) -> None:
+        if step == deadly:
+            raise KeyboardInterrupt
+
+    def again(on_step: Callable[[str], None] | None = None) -> RetrainResult:
+        return run(registry, 0, read=lambda: of_frame(warmed(64)), train=blind, on_step=on_step)
+
+    with pytest.raises(KeyboardInterrupt):
+        again(die)
+    assert_whole(registry)
+    assert registry.champion("machines") == first
+    result = again()
+    assert (result.outcome, result.resumed) == ("promoted", resumed)
+    assert result.reason.startswith(f"the network of {first}, ")
+    assert_whole(registry)
 
 
 def test_without_times_or_without_a_drift_nothing_is_calibrated_anew(registry: Registry) -> None:
