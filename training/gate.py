@@ -108,12 +108,14 @@ class GateResult:
         champion: version it was held against; None when there was none, or one for another schema.
         anchor: likewise.
         drift: whether the newest rows differ from what the champion knows.
+        champion_off_target: whether its alert rate on the newest rows lies outside of the band.
         checks: in the order in which they were made.
     """
 
     champion: str | None
     anchor: str | None
     drift: bool
+    champion_off_target: bool
     checks: tuple[Check, ...]
 
     @property
@@ -171,10 +173,12 @@ def judge(
         checks += _check_champion(own, theirs, trial, limits, drift=drift)
     if anchor is not None and limits.anchor_fall is not None:
         checks += _check_anchor(own, _measure(anchor, trial), trial, limits.anchor_fall, limits.anchor_kind_fall)
+    low, high = alert_rate_limits(trial.window.height, target_alert_rate, limits.alert_rate_band)
     return GateResult(
         champion=champion.version if champion else None,
         anchor=anchor.version if anchor else None,
         drift=drift,
+        champion_off_target=theirs is not None and not low <= _alert_rate(theirs.window_p, target_alert_rate) <= high,
         checks=tuple(checks),
     )
 
@@ -222,8 +226,12 @@ def _check_alert_rates(own: _Measured, target: float, band: tuple[float, float],
         ("alert rate on the last window", own.window_p, False),
     ):
         low, high = alert_rate_limits(len(p_value), target, band)
-        rate = float(np.mean(p_value <= target))
+        rate = _alert_rate(p_value, target)
         yield Check(name, f"{low:.2g} to {high:.2g}", rate, _verdict(low <= rate <= high, excused))
+
+
+def _alert_rate(p_value: NDArray[np.float64], target: float) -> float:
+    return float(np.mean(p_value <= target))
 
 
 def _check_champion(

@@ -1,4 +1,4 @@
-"""The champion's network with a calibration on new rows: what the gate is offered when it refused the retrained network in a drift.
+"""The champion's network, calibrated on new rows: what the gate is offered when it refused the network that was trained on them.
 
 A drift leaves the champion's threshold behind: it alerts on far more, or far fewer, records than it should. A network trained on
 the rows of now may not be let pass, for it forgot the anchor's anomalies. The old network still ranks what it always ranked, and

@@ -1,6 +1,7 @@
 """One retraining, read from top to bottom: read, validate, split, train, evaluate, report, register, gate, promote.
 
-Where the gate refuses the retrained network in a drift, the champion's network with a new calibration is the challenger.
+Where the gate refuses the retrained network, and the champion alerts far too often or too rarely, the challenger is the champion's
+own network with a new calibration.
 
 Only the last step changes what monitors do, and it is one exclusively created file; so a retraining that is killed anywhere
 leaves the registry whole. One that had registered its challenger is taken up by the next run where it ended.
@@ -177,11 +178,12 @@ def _make_challenger(
 
 
 def _asks_for_calibration(result: GateResult, material: Material) -> bool:
-    """Whether the champion's alert rate is off and the retrained network cannot mend it.
+    """Whether the champion alerts too often or too rarely, and the retrained network cannot mend it.
 
-    Without times the rows that calibrate are random ones, of which the champion may have learned some.
+    That the rows have drifted is not enough: who sends rows that the champion just lets pass would raise its threshold. Without
+    times the rows that calibrate are random ones, of which the champion may have learned some.
     """
-    return result.drift and result.verdict == "refused" and material.history.times is not None
+    return result.verdict == "refused" and result.champion_off_target and material.history.times is not None
 
 
 @contextmanager

@@ -28,7 +28,9 @@ def print_models(console: Console, url: str, entries: Sequence[ModelEntry]) -> N
         console.print(f"{url} holds no models yet; `ganwatch train --registry {url}` makes one")
     for entry in entries:
         title = f"model {entry.model}"
-        table = Table(_version_column("version"), "role", "detector", "trained on", "gate", "signed", title=title)
+        table = Table(
+            _version_column("version"), "role", _text_column("detector"), "trained on", "gate", "signed", title=title
+        )
         for version in entry.versions:
             table.add_row(
                 version.version,
@@ -49,7 +51,9 @@ def print_promotions(console: Console, promotions: Sequence[Promotion]) -> None:
         return
     shown = promotions[:_SHOWN_PROMOTIONS]
     hidden = len(promotions) - len(shown)
-    table = Table("time", "what", _version_column("version"), "by", "reason", title="promotions, newest first")
+    table = Table(
+        "time", "what", _version_column("version"), "by", _text_column("reason"), title="promotions, newest first"
+    )
     for entry in shown:
         version = entry.champion if entry.action != "challenge" else entry.challenger or "none any more"
         table.add_row(_minute(entry.time), entry.action, version, entry.author, entry.reason)
@@ -110,6 +114,11 @@ def print_differences(console: Console, before: str, after: str, found: Sequence
 def _version_column(header: str) -> Column:
     """Names of versions are there to be copied, so they are never cut."""
     return Column(header, no_wrap=True, min_width=len("20260131T235959Z-0a1b2c3d"))
+
+
+def _text_column(header: str) -> Column:
+    """Names in it are broken rather than cut where the terminal is narrow."""
+    return Column(header, overflow="fold")
 
 
 def _minute(time: str | None) -> str:

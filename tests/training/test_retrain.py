@@ -161,7 +161,7 @@ def test_after_an_abrupt_drift_the_new_world_is_learned(registry: Registry) -> N
     assert "waived because the data drifted: " in result.reason
 
 
-def test_when_the_network_of_a_drift_is_refused_the_champions_own_is_calibrated_anew(
+def test_when_a_network_is_refused_and_the_champion_is_off_target_its_own_is_calibrated_anew(
     registry: Registry, tmp_path: Path
 ) -> None:
     first = registry.champion("machines")
@@ -177,6 +177,9 @@ def test_when_the_network_of_a_drift_is_refused_the_champions_own_is_calibrated_
     rates = [float(np.mean(detect(model, rows, breakers).p_value <= PLAN.target_alert_rate)) for model in (old, new)]
     assert rates[0] > 0.5
     assert rates[1] == pytest.approx(PLAN.target_alert_rate, rel=0.5)
+    page = registry.store.read(f"reports/machines/{result.version}.html")
+    assert page is not None
+    assert f"The network is that of {first}, calibrated on newer rows" in page.decode()
     (refused,) = set(registry.versions("machines")) - {first, result.version}
     assert registry.fetch_manifest("machines", refused).metrics["gate"]["verdict"] == "refused"
     assert_whole(registry)
@@ -208,7 +211,22 @@ def test_killed_with_a_second_challenger_the_next_run_goes_on(
     assert_whole(registry)
 
 
-def test_without_times_or_without_a_drift_nothing_is_calibrated_anew(registry: Registry) -> None:
+def test_rows_that_the_champion_just_lets_pass_do_not_raise_its_threshold(registry: Registry) -> None:
+    champion = registry.load("machines", registry.champion("machines"))
+    pool = machines.readings(40_000, seed=67)
+    p_value = detect(champion, pool, tie_breakers(champion.sha256, "", 0, np.arange(pool.height))).p_value
+    just_passed = pool.filter((p_value > 0.02) & (p_value < 0.06)).head(1200)
+    mixed = pl.concat([machines.readings(4000 - just_passed.height, seed=68), just_passed])
+    order = np.random.default_rng(0).permutation(mixed.height)
+    result = run(registry, 0, read=lambda: of_frame(mixed[order]), train=blind)
+    assert result.outcome == "refused"
+    assert result.version is not None
+    gate = registry.fetch_manifest("machines", result.version).metrics["gate"]
+    assert (gate["drift"], gate["champion_off_target"]) == (True, False)
+    assert "recalibrate" not in result.seconds
+
+
+def test_without_times_or_where_the_champion_is_right_nothing_is_calibrated_anew(registry: Registry) -> None:
     timeless = RetrainingData(History(frame=warmed(64), source="a file", times=None))
     for data in (timeless, rows(4000, 64)):
         result = run(registry, 0, read=lambda data=data: data, train=blind)

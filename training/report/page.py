@@ -11,7 +11,7 @@ import msgspec
 from markupsafe import Markup
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from monitor.model.bundle import Bundle
+from monitor.model.bundle import Bundle, Manifest
 from monitor.model.decision import decision_threshold, raw_cut
 from monitor.model.registry import Registry
 from monitor.model.stored_bundles import report_path
@@ -59,7 +59,7 @@ def write_report(bundle: Bundle, evidence: Evidence, target_alert_rate: float, r
         version=bundle.version,
         gate=gate,
         facts=list(_facts(bundle, evidence)),
-        warnings=[*_warnings(manifest.metrics), *remarks],
+        warnings=[*_warnings(manifest), *remarks],
         plots=list(_plots(bundle, evidence, target_alert_rate)),
         cuts=[_cut(bundle, rate) for rate in _RATES],
         target=target_alert_rate,
@@ -139,7 +139,13 @@ def _facts(bundle: Bundle, evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield "training", f"{metrics['train_seconds']:,.0f} s"
 
 
-def _warnings(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(manifest: Manifest) -> Iterator[str]:
+    metrics = manifest.metrics
+    if "network_of" in manifest.data:
+        yield (
+            f"The network is that of {manifest.data['network_of']}, calibrated on newer rows, because the one that was "
+            "trained on those was refused. Rows trained on, losses and configuration are of the old training."
+        )
     yield from (f"Started anew: {restart}" for restart in metrics.get("restarts", ()))
     if metrics.get("collapse"):
         yield f"The last attempt collapsed, too: {metrics['collapse']}. Try another seed or detector."
