@@ -162,7 +162,7 @@ def test_after_an_abrupt_drift_the_new_world_is_learned(registry: Registry) -> N
 
 
 def test_when_a_network_is_refused_and_the_champion_is_off_target_its_own_is_calibrated_anew(
-    registry: Registry, tmp_path: Path
+    registry: Registry,
 ) -> None:
     first = registry.champion("machines")
     result = run(registry, 0, read=lambda: of_frame(warmed(64)), train=blind)
