@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -119,7 +120,14 @@ def _serve(source: SettingsSource, settings: Settings, bundle: Bundle, metrics: 
         service = Service(settings, consumer, worker, metrics, health, between_batches)
         outcomes.in_service(pipeline)
         _on_signals(service.stop, reloader.ask)
+        _spare_the_collector()
         service.run()
+
+
+def _spare_the_collector() -> None:
+    """Keeps the cyclic collector off what was loaded so far, most of it modules: a walk through it stops every thread for long."""
+    gc.collect()
+    gc.freeze()
 
 
 def _announcing(settings: Settings, closing: ExitStack) -> Callable[[ModelEvent], None]:
