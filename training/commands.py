@@ -212,7 +212,9 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str, repor
     if metrics["collapse"]:
         console.print(f"collapse   of the last attempt, too: {metrics['collapse']}; try another seed or detector")
     if metrics["trimmed_rows"]:
-        console.print(f"trimmed    {metrics['trimmed_rows']} training rows that scored highest, for a second fit")
+        console.print(
+            f"trimmed    {metrics['trimmed_rows']} training rows with the sparsest surroundings were left out"
+        )
     if metrics["calibration_tail"] is None:
         console.print(
             "tail       too few or too extreme held-out scores for a fitted tail; p-values end at 1 / (calibration rows + 1)"

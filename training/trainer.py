@@ -100,7 +100,7 @@ class TrainingHistory:
         stopped_early: patience ran out before the planned steps.
         restarts: the collapses that made the training start anew, in order.
         collapse: that of the last attempt, which was kept for want of a better one; None is the rule.
-        trimmed: training rows left out of the second fit.
+        trimmed: training rows that were left out.
         samples: rows that were generated on the way; empty where rows are no images.
     """
 

@@ -1,4 +1,4 @@
-"""Fits a detector of networks: new starts after a collapse, the weights to keep, calibration, a second fit after trimming."""
+"""Fits a detector of networks: rows to leave out, new starts after a collapse, the weights to keep, calibration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.detectors.options import FEW_ROWS, DetectorOptions
 from training.detectors.steps import Ensemble, Training
+from training.detectors.trimming import trim
 from training.samples import SampleTaker
 from training.sampling import DistinctRowSampler, EpochSampler, RowSampler
 from training.trainer import (
@@ -35,7 +36,6 @@ _EVALUATIONS = 50
 _EVALUATIONS_TO_JUDGE = 5
 # With fewer rows held out, the training rows calibrate.
 _LEAST_HELD_OUT = 30
-_SCORED_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,15 @@ class Rows:
 
 
 def fit_detector(detector: NetworkDetector, task: Task) -> TrainingHistory:
-    """Trains anew; with the option `trim` a second time, without the rows that then score highest.
+    """Trains anew, without the share of the rows that the option `trim` names.
 
     Raises:
         TrainingCollapse: the last attempt diverged.
         ConfigError: the validation rows lack a class.
     """
-    history = _fit_with_restarts(detector, task)
-    kept = _choose_trimmed(detector, task.X)
-    n_trimmed = len(task.X) - len(kept)
-    if not n_trimmed:
-        return history
-    again = _fit_with_restarts(detector, replace(task, X=task.X[kept]))
-    return replace(again, restarts=history.restarts + again.restarts, trimmed=n_trimmed)
+    rows = trim(task.X, detector.options.trim, detector.rng)
+    history = _fit_with_restarts(detector, replace(task, X=rows))
+    return replace(history, trimmed=len(task.X) - len(rows))
 
 
 def _fit_with_restarts(detector: NetworkDetector, task: Task) -> TrainingHistory:
@@ -252,13 +248,3 @@ def _judge_evaluations(history: TrainingHistory) -> TrainingCollapse | None:
     if len(qualities) < _EVALUATIONS_TO_JUDGE or max(qualities) > 0.5:
         return None
     return TrainingCollapse(history.evaluations[-1].step, f"validation AUROC is {max(qualities):.2f} at best")
-
-
-def _choose_trimmed(detector: NetworkDetector, X: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Positions of the rows for the second fit: all but the share `trim` with the highest scores."""
-    n_trimmed = int(detector.options.trim * len(X))
-    if not n_trimmed:
-        return np.arange(len(X))
-    parts = np.array_split(X, -(-len(X) // _SCORED_AT_ONCE))
-    scores = np.concatenate([np.asarray(detector.score(tf.constant(part))) for part in parts])
-    return np.sort(np.argsort(scores, kind="stable")[: len(X) - n_trimmed])

@@ -96,7 +96,8 @@ class DetectorOptions(BaseModel):
         default=0.0,
         ge=0,
         lt=0.5,
-        description="share of the training rows, the highest scores, left out of a second fit",
+        description="share of the training rows left out, those with the sparsest surroundings: as much as the contamination "
+        "that they may hold",
     )
 
     # Score

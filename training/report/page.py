@@ -150,7 +150,7 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
     if metrics.get("collapse"):
         yield f"The last attempt collapsed, too: {metrics['collapse']}. Try another seed or detector."
     if metrics.get("trimmed_rows"):
-        yield f"{metrics['trimmed_rows']:,} training rows that scored highest were left out of a second fit."
+        yield f"{metrics['trimmed_rows']:,} training rows, those with the sparsest surroundings, were left out."
     if metrics.get("calibration_tail", ()) is None:
         yield "No tail could be fitted to the held-out scores: p-values end at 1 / (rows that calibrate + 1)."
 

@@ -77,7 +77,7 @@ def test_diversity_is_the_spread_of_generated_rows_where_the_data_vary() -> None
     assert measure_diversity(X[:, 2:], generated[:, 2:]) == 1.0
 
 
-def test_trimming_leaves_out_the_rows_that_score_highest_and_trains_again_without_them() -> None:
+def test_what_was_trimmed_scores_higher_than_where_it_was_trained_on() -> None:
     rng = np.random.default_rng(0)
     foreign = rng.uniform(-6, 6, (100, 6)).astype(np.float32)
     contaminated = np.concatenate([make_correlated_rows(2000, rng), foreign])
