@@ -50,7 +50,8 @@ def evidence_of(bundle: Bundle, *, anomalies: int = 60) -> Evidence:
     labelled = readings(200, seed=71, anomalies=anomalies) if anomalies else None
     labels = np.arange(200) >= 200 - anomalies if anomalies else None
     suite = make_suite(readings(100, seed=72), SCHEMA, rng)
-    return evidence_of_trial(bundle, Trial(suite, readings(3000, seed=70), suite, labelled, labels))
+    newest = readings(3000, seed=70)
+    return evidence_of_trial(bundle, Trial(suite, newest, newest, suite, labelled, labels))
 
 
 def full_page(folder: Path) -> str:

@@ -70,7 +70,8 @@ class Trial:
 
     Attributes:
         frozen: the reference of the anchor.
-        window: the newest rows, taken as normal, in the order of time.
+        window: of the newest rows those that no challenger was calibrated on, taken as normal, in the order of time.
+        newest: all of the newest rows, for what the champion says of them.
         recent: anomalies made from the window.
         labelled: records that people judged; None when there are too few.
         labels: bool (n,), true = anomaly, for `labelled`.
@@ -78,6 +79,7 @@ class Trial:
 
     frozen: Suite
     window: pl.DataFrame
+    newest: pl.DataFrame
     recent: Suite
     labelled: pl.DataFrame | None = None
     labels: NDArray[np.bool_] | None = None
@@ -108,7 +110,7 @@ class GateResult:
         champion: version it was held against; None when there was none, or one for another schema.
         anchor: likewise.
         drift: whether the newest rows differ from what the champion knows.
-        champion_off_target: whether its alert rate on the newest rows lies outside of the band.
+        champion_off_target: whether its alert rate on the newest rows lies outside of the band, and not by chance.
         checks: in the order in which they were made.
     """
 
@@ -173,12 +175,12 @@ def judge(
         checks += _check_champion(own, theirs, trial, limits, drift=drift)
     if anchor is not None and limits.anchor_fall is not None:
         checks += _check_anchor(own, _measure(anchor, trial), trial, limits.anchor_fall, limits.anchor_kind_fall)
-    low, high = alert_rate_limits(trial.window.height, target_alert_rate, limits.alert_rate_band)
     return GateResult(
         champion=champion.version if champion else None,
         anchor=anchor.version if anchor else None,
         drift=drift,
-        champion_off_target=theirs is not None and not low <= _alert_rate(theirs.window_p, target_alert_rate) <= high,
+        champion_off_target=champion is not None
+        and is_off_target(_scored(champion, trial.newest)[1], target_alert_rate, limits.alert_rate_band),
         checks=tuple(checks),
     )
 
@@ -189,6 +191,16 @@ def has_drifted(p_value: NDArray[np.float64]) -> bool:
         return False
     test = kstest(p_value, "uniform")
     return bool(test.statistic >= DRIFT_DISTANCE and test.pvalue <= _DRIFT_CHANCE)
+
+
+def is_off_target(p_value: NDArray[np.float64], target: float, band: tuple[float, float]) -> bool:
+    """Whether so many rows are flagged, or so few, that the rate lies outside of its band, and chance about the target is no reason.
+
+    Unlike `alert_rate_limits` it doubts the model: a rate that a sound one may show once in a hundred draws is not let pass.
+    """
+    n, flagged = len(p_value), int(np.sum(p_value <= target))
+    chance = min(binom.cdf(flagged, n, target), binom.sf(flagged - 1, n, target))
+    return not band[0] * target * n <= flagged <= band[1] * target * n and bool(chance <= _DRIFT_CHANCE)
 
 
 def alert_rate_limits(n: int, target: float, band: tuple[float, float]) -> tuple[float, float]:

@@ -75,7 +75,14 @@ def prepare(data: RetrainingData, schema: Schema, reference: Reference | None, r
     window = history.frame[rows[is_window]]
     labelled, labels = _labelled_rows(data, anomalies, window)
     learned, n_replay = _with_replay(history, rows[~is_window], reference.replay, rng)
-    trial = Trial(reference.suite, window, make_suite(window, schema, rng), labelled, labels)
+    trial = Trial(
+        frozen=reference.suite,
+        window=window,
+        newest=history.frame[rows[-newest:]],
+        recent=make_suite(window, schema, rng),
+        labelled=labelled,
+        labels=labels,
+    )
     described = {
         "window_rows": window.height,
         "replay_rows": n_replay,

@@ -15,7 +15,7 @@ from monitor.model.scorer import Explanation, Scorer
 from tests import machines
 from tests.challengers import as_bundle
 from training.expectations import expectation_error
-from training.gate import GateLimits, GateResult, Trial, alert_rate_limits, has_drifted, judge
+from training.gate import GateLimits, GateResult, Trial, alert_rate_limits, has_drifted, is_off_target, judge
 from training.suite import make_suite
 
 TARGET = 0.02
@@ -25,7 +25,8 @@ FROZEN = make_suite(machines.readings(1500, seed=51), machines.SCHEMA, np.random
 
 def trial(window: pl.DataFrame | None = None) -> Trial:
     rows = machines.readings(1500, seed=52) if window is None else window
-    return Trial(frozen=FROZEN, window=rows, recent=make_suite(rows, machines.SCHEMA, np.random.default_rng(1)))
+    recent = make_suite(rows, machines.SCHEMA, np.random.default_rng(1))
+    return Trial(frozen=FROZEN, window=rows, newest=rows, recent=recent)
 
 
 def hotter(n: int, seed: int) -> pl.DataFrame:
@@ -50,6 +51,26 @@ def decide(
     anchor: Bundle | None = None,
 ) -> GateResult:
     return judge(challenger, champion, anchor or champion, rows, target_alert_rate=TARGET, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("flagged", "n", "off"),
+    [
+        (29, 1440, False),
+        (50, 1440, False),  # 1.7 times the target is no chance, but within the band
+        (65, 1440, True),  # 2.3 times: too many, though a model at twice the target may show it
+        (13, 1440, False),  # 0.45 times may be chance
+        (8, 1440, True),
+        (0, 1440, True),
+        (13, 288, False),  # 2.3 times, but of few rows
+        (20, 288, True),
+        (0, 288, False),
+        (0, 0, False),
+    ],
+)
+def test_a_champion_is_off_target_outside_of_the_band_and_beyond_chance(flagged: int, n: int, *, off: bool) -> None:
+    p_value = np.where(np.arange(n) < flagged, TARGET, 0.5)
+    assert is_off_target(p_value, TARGET, (0.5, 2.0)) is off
 
 
 def test_a_challenger_like_the_champion_passes_every_check(champion: Bundle, tmp_path: Path) -> None:

@@ -211,6 +211,14 @@ def test_killed_with_a_second_challenger_the_next_run_goes_on(
     assert_whole(registry)
 
 
+def test_a_champion_that_flags_three_times_its_target_is_off_target_too(registry: Registry) -> None:
+    mixed = pl.concat([machines.readings(3840, seed=68), warmed(64).head(160)])
+    order = np.random.default_rng(0).permutation(mixed.height)
+    result = run(registry, 0, read=lambda: of_frame(mixed[order]), train=blind)
+    assert result.outcome == "promoted"
+    assert "recalibrate" in result.seconds
+
+
 def test_rows_that_the_champion_just_lets_pass_do_not_raise_its_threshold(registry: Registry) -> None:
     champion = registry.load("machines", registry.champion("machines"))
     pool = machines.readings(40_000, seed=67)
