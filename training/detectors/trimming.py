@@ -32,9 +32,8 @@ def trim(X: NDArray[np.float32], share: float, rng: np.random.Generator) -> NDAr
         return X
     sample = X[rng.permutation(len(X))[:_SAMPLE]]
     expected = share * len(sample)
-    k = min(
-        len(sample), 1 + int(expected + _MARGIN * np.sqrt(expected))
-    )  # a row of the sample is the nearest to itself
+    others = int(expected + _MARGIN * np.sqrt(expected))
+    k = min(len(sample), 1 + others)  # a row of the sample is the nearest to itself
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(sample)
     with threadpool_limits(1):  # several threads add up in any order
         distance = np.concatenate(

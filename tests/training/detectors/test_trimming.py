@@ -7,6 +7,8 @@ import pytest
 
 from training.detectors.trimming import trim
 
+pytestmark = pytest.mark.training
+
 SHARE = 0.1
 
 
