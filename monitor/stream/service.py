@@ -27,6 +27,7 @@ OFFER_S = 0.5
 IDLE_POLL_S = 0.25
 FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 5.0
+WAIT_TICK_S = 0.5
 # A poll waits several times for the client's I/O thread, so it may bring several micro-batches, which are still compressed.
 POLL_BATCHES = 4
 # Of `max_wait_s`: there are about two polls to a micro-batch then.
@@ -243,9 +244,17 @@ class Service:
             raise BrokerError(
                 self._settings.bootstrap_servers, f"gave up after broker_give_up_s = {give_up_s:g} seconds: {error}"
             )
-        self._stopping.wait(self._backoff_s)
+        self._wait_turning(self._backoff_s)
         self._backoff_s = min(LAST_BACKOFF_S, 2 * self._backoff_s)
         self._next_lag_at = 0.0
+
+    def _wait_turning(self, seconds: float) -> None:
+        """Waits, or until it is stopped; the watchdog must not take a long back-off for a call that never returns."""
+        until = time.monotonic() + seconds
+        while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            self._health.turned_at = time.monotonic()
+            self._stopping.wait(min(WAIT_TICK_S, left_s))
+        self._health.turned_at = time.monotonic()
 
     def _end_back_off(self) -> None:
         if self._waiting_since is not None:
