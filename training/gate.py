@@ -32,7 +32,8 @@ _CHANCE = 0.01
 _CHANCE_SD = float(norm.ppf(1 - _CHANCE))
 # p-values of the champion that are this far from uniform (Kolmogorov-Smirnov distance) say that the data has moved.
 DRIFT_DISTANCE = 0.1
-_DRIFT_CHANCE = 1e-4
+# Of the champion nothing is said that a sound one would show more often than this.
+_DOUBT_CHANCE = 1e-4
 LEAST_LABELLED = 10
 
 
@@ -168,7 +169,8 @@ def judge(
     """
     own = _measure(challenger, trial)
     theirs = _measure(champion, trial) if champion else None
-    drift = theirs is not None and has_drifted(theirs.window_p)
+    newest_p = _scored(champion, trial.newest)[1] if champion else np.zeros(0)
+    drift = has_drifted(newest_p)
     checks = [*_check_alert_rates(own, target_alert_rate, limits.alert_rate_band, drift=drift)]
     checks.append(_at_least("AUROC on recent anomalies", _auroc(trial.recent, own.recent), limits.least_auroc))
     if theirs is not None:
@@ -179,8 +181,7 @@ def judge(
         champion=champion.version if champion else None,
         anchor=anchor.version if anchor else None,
         drift=drift,
-        champion_off_target=champion is not None
-        and is_off_target(_scored(champion, trial.newest)[1], target_alert_rate, limits.alert_rate_band),
+        champion_off_target=is_off_target(newest_p, target_alert_rate, limits.alert_rate_band),
         checks=tuple(checks),
     )
 
@@ -190,7 +191,7 @@ def has_drifted(p_value: NDArray[np.float64]) -> bool:
     if not len(p_value):
         return False
     test = kstest(p_value, "uniform")
-    return bool(test.statistic >= DRIFT_DISTANCE and test.pvalue <= _DRIFT_CHANCE)
+    return bool(test.statistic >= DRIFT_DISTANCE and test.pvalue <= _DOUBT_CHANCE)
 
 
 def is_off_target(p_value: NDArray[np.float64], target: float, band: tuple[float, float]) -> bool:
@@ -200,7 +201,7 @@ def is_off_target(p_value: NDArray[np.float64], target: float, band: tuple[float
     """
     n, flagged = len(p_value), int(np.sum(p_value <= target))
     chance = min(binom.cdf(flagged, n, target), binom.sf(flagged - 1, n, target))
-    return not band[0] * target * n <= flagged <= band[1] * target * n and bool(chance <= _DRIFT_CHANCE)
+    return not band[0] * target * n <= flagged <= band[1] * target * n and bool(chance <= _DOUBT_CHANCE)
 
 
 def alert_rate_limits(n: int, target: float, band: tuple[float, float]) -> tuple[float, float]:
