@@ -10,6 +10,7 @@ from typing import Any
 
 from monitor.errors import BrokerError
 from monitor.settings import Settings
+from monitor.stream.arrivals import notice_every_arrival
 from monitor.stream.assignment import Assignment, Settled
 from monitor.stream.batches import Segment
 from monitor.stream.broker import broker_errors, client_options, describe_kafka_error
@@ -89,6 +90,7 @@ class Source:
             self._positions = Positions(self._consumer, settings, metrics)
             poll_record_batches(self._consumer)
             take_every_join(self._consumer)
+            notice_every_arrival(self._consumer)
             self._consumer.subscribe([settings.features_topic], listener=_listener(self))
 
     @property

@@ -1,7 +1,7 @@
-"""A thousand hot swaps between two models while a backlog is worked off: nothing lost, every alert one model's own, no pause.
+"""A thousand hot swaps between two models under a steady load: nothing lost, every alert one model's own, no pause.
 
-`python -m tests.benchmarks.e2e_swaps [--swaps N]`. Small records of `tests.machines`. The guard is off: it would watch each
-model for longer than these are in service.
+`python -m tests.benchmarks.e2e_swaps [--swaps N]`. Small records of `tests.machines`, at a rate that is a share of what a loop
+reaches that only polls, measured just before. The guard is off: it would watch each model for longer than these are in service.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import argparse
 import json
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,11 @@ from training.history import History
 DISTINCT = 50_000
 RATE = 0.01
 PACE_S = 0.035
-RECORDS_A_SWAP = 40_000
+LOAD = 0.65
+# For the loop that only polls.
+BARE_RECORDS = 3_000_000
+# Between two portions of the load; a portion has the records that are due by then.
+PORTION_S = 0.01
 # A promotion is synced to the disk, which a broker under load keeps busy.
 MEMORY = Path("/dev/shm")  # noqa: S108
 GOALS = {
@@ -75,12 +82,12 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
     (home / "features.toml").write_text(machines.FEATURES_TOML)
     other = calibrated(History(readings(3000, seed=1), "tests", None), home / "other")
     versions = [registry.champion("machines"), registry.publish(other)]
-    topics = {name: kafka.new_topic(name) for name in ("features", "alerts", "dead-letters", "events")}
+    topics = {name: kafka.new_topic(name) for name in ("warm-up", "features", "alerts", "dead-letters", "events")}
     distinct = as_json(readings(DISTINCT, seed=2, anomalies=DISTINCT // 200))
-    sent = swaps * RECORDS_A_SWAP // DISTINCT * DISTINCT
-    say(f"publishing {sent} records")
-    publish_rounds(kafka, topics["features"], distinct, sent // DISTINCT)
-    bare = bare_poll(kafka, topics["features"], sent)
+    say(f"publishing {BARE_RECORDS} records for the loop that only polls")
+    publish_rounds(kafka, topics["warm-up"], distinct, BARE_RECORDS // DISTINCT)
+    bare = bare_poll(kafka, topics["warm-up"], BARE_RECORDS)
+    say(f"it polls {bare:.0f} records/s; {swaps} swaps under {LOAD:.0%} of that")
     settings = {
         "bootstrap_servers": kafka.bootstrap,
         "features_topic": topics["features"],
@@ -97,7 +104,9 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
     }
     with Daemon(home, settings) as daemon:
         daemon.wait_until_ready()
-        rate = swap_while_it_lags(daemon, registry, versions, swaps, sent)
+        with steady_load(kafka, topics["features"], distinct, LOAD * bare) as load:
+            rate = swap_again_and_again(daemon, registry, versions, swaps)
+        sent = load.result()
         daemon.wait_until_done(sent, timeout_s=300)
         metrics = daemon.metrics()
         rss_mb = daemon.resident_mb(peak=True)
@@ -124,11 +133,16 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
     }
 
 
-def publish_rounds(kafka: Kafka, topic: str, distinct: Sequence[bytes], rounds: int) -> None:
-    """The same records again and again, by librdkafka, which is many times as fast."""
+def fast_producer(kafka: Kafka) -> Any:
+    """One by librdkafka, which is many times as fast."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": "lz4", "linger.ms": 20})
+    return Producer({"bootstrap.servers": kafka.bootstrap, "compression.type": "lz4", "linger.ms": 20})
+
+
+def publish_rounds(kafka: Kafka, topic: str, distinct: Sequence[bytes], rounds: int) -> None:
+    """The same records again and again, as fast as it goes."""
+    producer = fast_producer(kafka)
     for _ in range(rounds):
         for value in distinct:
             producer.produce(topic, value, partition=0)
@@ -136,16 +150,37 @@ def publish_rounds(kafka: Kafka, topic: str, distinct: Sequence[bytes], rounds: 
         producer.flush()
 
 
-def swap_while_it_lags(daemon: Daemon, registry: Registry, versions: Sequence[str], swaps: int, sent: int) -> float:
-    """Promotes now this version, now that, until there were so many swaps or no records are left; records per second."""
+@contextmanager
+def steady_load(kafka: Kafka, topic: str, distinct: Sequence[bytes], per_s: float) -> Iterator[Future[int]]:
+    """The same records again and again, so many a second, meanwhile; how many there were is known after the block."""
+    ending = threading.Event()
+
+    def publish() -> int:
+        producer, started, sent = fast_producer(kafka), time.perf_counter(), 0
+        while not ending.wait(PORTION_S):
+            due = int(per_s * (time.perf_counter() - started))
+            for number in range(sent, due):
+                producer.produce(topic, distinct[number % len(distinct)], partition=0)
+            sent = due
+            producer.poll(0)
+        producer.flush()
+        return sent
+
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            yield executor.submit(publish)
+        finally:
+            ending.set()
+
+
+def swap_again_and_again(daemon: Daemon, registry: Registry, versions: Sequence[str], swaps: int) -> float:
+    """Promotes now this version, now that, until there were so many swaps; records per second meanwhile."""
     started, begun = time.perf_counter(), done_records(daemon.metrics())
     for number in range(10 * swaps):
         registry.promote("machines", versions[(number + 1) % 2], author="human", reason=f"swap {number}")
         time.sleep(PACE_S)
-        if number % 20 == 0:
-            metrics = daemon.metrics()
-            if metrics['ganwatch_model_swaps_total{outcome="done"}'] >= swaps or done_records(metrics) >= sent:
-                break
+        if number % 20 == 0 and daemon.metrics()['ganwatch_model_swaps_total{outcome="done"}'] >= swaps:
+            break
     return (done_records(daemon.metrics()) - begun) / (time.perf_counter() - started)
 
 

@@ -141,7 +141,7 @@ class Attacker:
         return pl.concat([self._raise(champion, n // len(self.reach), name) for name in self.reach])
 
     def _raise(self, champion: Bundle, n: int, name: str) -> pl.DataFrame:
-        rows = readings(CANDIDATES * n, self.rng)
+        rows = readings(CANDIDATES * n, self.rng).drop_nulls(name)  # what is missing cannot be raised
         values = rows[name].to_numpy()
         spread, reach = np.nanstd(values), np.zeros(rows.height)
         for step in STEPS_OUT:
