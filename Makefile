@@ -62,7 +62,7 @@ bench-eos: $(READY)  ## what exactly-once costs against at-least-once, in turns
 e2e-drift: $(READY)  ## streams that drift, with and without a resident trainer: alert rate against target, as a plot
 	$(BIN)/python -m tests.benchmarks.e2e_drift
 
-e2e-swaps: $(READY)  ## a thousand hot swaps while a backlog is worked off
+e2e-swaps: $(READY)  ## a thousand hot swaps under a steady load
 	$(BIN)/python -m tests.benchmarks.e2e_swaps
 
 bench-retrain-cost: $(READY)  ## a retraining after five times as many records costs the same

@@ -37,7 +37,8 @@ from training.history import History
 
 DISTINCT = 50_000
 RATE = 0.01
-PACE_S = 0.035
+# Between two promotions: ten a second.
+PACE_S = 0.1
 LOAD = 0.65
 # For the loop that only polls.
 BARE_RECORDS = 3_000_000
