@@ -3,7 +3,7 @@
 `poll` looks for records, sends the next fetch, and waits for its answer; with nothing to wait for it sleeps for
 `retry_backoff_ms`, 100 ms. When an answer arrives between the look and the sending, nothing is sent, since there are records to
 be taken first, and their own fetch is over: so the client believes that it has nothing to wait for, and sleeps beside them.
-Under a steady load that happened to about one poll in fifteen.
+Under a steady load of 90,000 records/s that happened about twice a second.
 """
 
 from __future__ import annotations

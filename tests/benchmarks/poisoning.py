@@ -143,7 +143,7 @@ class Attacker:
     def _raise(self, champion: Bundle, n: int, name: str) -> pl.DataFrame:
         rows = readings(CANDIDATES * n, self.rng).drop_nulls(name)  # what is missing cannot be raised
         values = rows[name].to_numpy()
-        spread, reach = np.nanstd(values), np.zeros(rows.height)
+        spread, reach = np.std(values), np.zeros(rows.height)
         for step in STEPS_OUT:
             raised = rows.with_columns(pl.Series(name, values + step * spread))
             reach[score(champion, raised).p_value > TARGET_ALERT_RATE] = step
