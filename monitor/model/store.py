@@ -121,10 +121,13 @@ class LocalStore:
 
     def files(self, folder: str) -> list[str]:
         """See `Store`; hidden files, such as half-written ones, do not count."""
+        found: list[str] = []
         with _border(self.url, folder, "listed"):
-            found = (file for file in (self._root / folder).rglob("*") if file.is_file())
-            paths = [file.relative_to(self._root) for file in found]
-        return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+            for place, folders, names in os.walk(self._root / folder):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                below = Path(place).relative_to(self._root).as_posix()
+                found += [f"{below}/{name}" for name in names if not name.startswith(".")]
+        return sorted(found)
 
     def remove(self, path: str) -> None:
         """See `Store`."""

@@ -98,7 +98,7 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
         "group_id": "swaps",
         "target_alert_rate": RATE,
         "registry": registry.url,
-        "registry_poll_s": 0.01,
+        "registry_poll_s": 0.05,
         "guard_records": 0,
         "alert_payload": False,
         "log_format": "json",
