@@ -123,7 +123,7 @@ class LocalStore:
         """See `Store`; hidden files, such as half-written ones, do not count."""
         found: list[str] = []
         with _border(self.url, folder, "listed"):
-            for place, folders, names in os.walk(self._root / folder):
+            for place, folders, names in os.walk(self._root / folder, onerror=_raise_unless_gone):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 below = Path(place).relative_to(self._root).as_posix()
                 found += [f"{below}/{name}" for name in names if not name.startswith(".")]
@@ -223,6 +223,12 @@ def _border(url: str, path: str, done: str) -> Iterator[None]:
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise BundleError(f"{url}/{path}", f"cannot be {done}: {' '.join(reason.split())}") from error
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """For `os.walk`, which would overlook a folder that may not be read."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 @contextmanager

@@ -58,6 +58,19 @@ def test_files_are_listed_at_any_depth_in_order_and_relative(store: Store) -> No
     assert store.files("a/x/y") == ["a/x/y/4.json"]
 
 
+def test_hidden_files_and_folders_do_not_count(tmp_path: Path) -> None:
+    for path in ("a/1.json", "a/.1.json-x", "a/.git/2.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    assert open_store(str(tmp_path)).files("a") == ["a/1.json"]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(BundleError, match=r"/a: cannot be listed: Too many levels of symbolic links"):
+        open_store(str(tmp_path)).files("a")
+
+
 def test_what_another_client_wrote_is_seen_at_once(registry_url: str) -> None:
     one, other = open_store(registry_url), open_store(registry_url)
     assert (one.files("a"), one.read("a/1")) == ([], None)
