@@ -26,8 +26,8 @@ demo: $(READY)  ## train on simulated payments, watch a stream of them live
 	$(BIN)/ganwatch demo
 
 test: $(READY)  ## all tests: fast ones, training, a real Kafka, a real Prometheus
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m 'not broker'
-	$(BIN)/pytest -q -n 2 --dist loadfile -m broker
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --durations 20 -m 'not broker'
+	$(BIN)/pytest -q -n 2 --dist loadfile --durations 20 -m broker
 
 test-fast: $(READY)  ## the tests without TensorFlow and servers, under a minute
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m 'not training and not broker and not deploy'
