@@ -14,6 +14,7 @@ from functools import partial
 
 import msgspec
 
+from monitor.errors import GanwatchError
 from monitor.events import ModelEvent
 from monitor.settings import Settings
 from monitor.stream.broker import client_options, describe_kafka_error
@@ -57,6 +58,8 @@ def _follow(listen: Callable[[], None], topic: str, ended: threading.Event) -> N
             listen()
         except KafkaError as error:
             log.warning("model_events_not_read", extra={"topic": topic, "error": describe_kafka_error(error)})
+        except GanwatchError as error:  # such as a token command that fails for now
+            log.warning("model_events_not_read", extra={"topic": topic, "error": str(error)})
         ended.wait(BACKOFF_S)
 
 

@@ -30,7 +30,15 @@ from monitor.model.promotions import Author, Promotion, PromotionLog, challenged
 from monitor.model.schema import Schema
 from monitor.model.signature import SIGNATURE, read_signing_key, read_trusted_keys, require_trust, sign, signer_of
 from monitor.model.store import open_store
-from monitor.model.stored_bundles import checked_name, download, find, folder_of, list_versions, look_up
+from monitor.model.stored_bundles import (
+    checked_name,
+    download,
+    find,
+    folder_of,
+    list_versions,
+    look_up,
+    temporary_files,
+)
 
 __all__ = ["Promotion", "Registry"]
 
@@ -126,7 +134,7 @@ class Registry:
 
         if self.store.folder is not None:
             return load(self.store.folder / source)
-        with tempfile.TemporaryDirectory(prefix=f"ganwatch-{model}-") as folder:
+        with temporary_files(), tempfile.TemporaryDirectory(prefix=f"ganwatch-{model}-") as folder:
             return load(download(self.store, source, Path(folder) / version))
 
     def fetch(self, model: str, version: str) -> Path:
@@ -139,9 +147,10 @@ class Registry:
         source = self._trusted_version(model, version)
         if self.store.folder is not None:
             return self.store.folder / source
-        folder = tempfile.mkdtemp(prefix=f"ganwatch-{model}-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return download(self.store, source, Path(folder) / version)
+        with temporary_files():
+            folder = tempfile.mkdtemp(prefix=f"ganwatch-{model}-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            return download(self.store, source, Path(folder) / version)
 
     def fetch_manifest(self, model: str, version: str) -> Manifest:
         """The manifest of a version, without its files, whoever signed it.

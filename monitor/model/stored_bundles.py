@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +104,21 @@ def find(store: Store, model: str, version: str) -> StoredBundle:
             found=known,
         )
     return found
+
+
+@contextmanager
+def temporary_files() -> Iterator[None]:
+    """Around the making and filling of a temporary folder.
+
+    Raises:
+        BundleError: the disk takes no more, or there is no place for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(
+            "temporary files", f"cannot be written: {error.strerror or error}; set TMPDIR to a folder with room"
+        ) from error
 
 
 def download(store: Store, source: str, folder: Path) -> Path:

@@ -57,11 +57,11 @@ class Outcomes:
         log.info("model_swapped", extra=_named(promotion) | {"before": before})
         self._tell("swapped", promotion.champion, promotion.reason, {"before": before, "author": promotion.author})
 
-    def refused(self, promotion: Promotion, error: str) -> None:
-        """A promoted version cannot be used; the old one stays."""
+    def refused(self, promotion: Promotion, version: str, error: str) -> None:
+        """A version cannot be used: the old champion stays, or nothing is tried beside it."""
         self.metrics.swaps.labels("refused").inc()
-        log.error("model_refused", extra=_named(promotion) | {"error": error})
-        self._tell("refused", promotion.champion, error)
+        log.error("model_refused", extra=_named(promotion) | {"version": version, "error": error})
+        self._tell("refused", version, error)
 
     def sent_away(self, promotion: Promotion, predecessor: str, reason: str) -> None:
         """The guard found a new champion bad; its predecessor scores again."""

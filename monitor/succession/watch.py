@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class Listener(Protocol):
     """Is told what the watch could not do, or did; from its thread."""
 
-    def refused(self, promotion: Promotion, error: str) -> None:
-        """A promoted version cannot be used."""
+    def refused(self, promotion: Promotion, version: str, error: str) -> None:
+        """A version that the entry names, champion or challenger, cannot be used."""
 
     def rolled_back(self, promotion: Promotion) -> None:
         """The registry has gone back."""
@@ -59,6 +59,11 @@ class Unwanted:
 
     promotion: Promotion
     reason: str
+
+    def stands(self, last: Promotion) -> bool:
+        """Whether the newest entry still wants it: it is the promotion itself, or named a challenger since."""
+        challenged = last.action == "challenge" and last.champion == self.promotion.champion
+        return challenged or last.id == self.promotion.id
 
 
 class RegistryWatch:
@@ -119,7 +124,11 @@ class RegistryWatch:
     def _run(self) -> None:
         while not self._ended.is_set():
             self._woken.clear()
-            self.look()
+            try:
+                self.look()
+            except Exception:  # whatever it is: without this thread no promotion would be seen any more
+                self._listener.reachable(yes=False)
+                log.exception("registry_not_watched")
             self._woken.wait(self._poll_s)
 
     def look(self) -> None:
@@ -132,7 +141,7 @@ class RegistryWatch:
             log.debug("registry_unreachable", extra={"error": str(error)})
             return
         unwanted = self._unwanted
-        if unwanted is not None and last is not None and last.id == unwanted.promotion.id:
+        if unwanted is not None and last is not None and unwanted.stands(last):
             self._roll_back(unwanted)
         elif last is not None and last.id != self._offered:
             self._offer(last)
@@ -146,6 +155,7 @@ class RegistryWatch:
                 self._listener.cannot_roll_back(version, str(error))
             self._told_read_only = True
             return
+        self._unwanted = None
         if entry is not None:  # otherwise somebody else was faster
             self._listener.rolled_back(entry)
         self._woken.set()  # look again at once
@@ -153,18 +163,26 @@ class RegistryWatch:
     def _offer(self, last: Promotion) -> None:
         try:
             champion = self._load(last.champion)
+        except BundleError as error:
+            self._complain(last, last.champion, error)
+            return
+        try:
             challenger = self._load(last.challenger) if last.challenger else None
         except BundleError as error:
-            if self._complained != last.id:
-                self._complained = last.id
-                self._listener.refused(last, str(error))
-            return
+            self._complain(last, str(last.challenger), error)
+            challenger = None
         self._offered = last.id
         # The predecessor stays at hand, for going back at once.
         kept = (self._champion, champion, challenger)
         self._loaded = {bundle.version: bundle for bundle in kept if bundle is not None}
         self._champion = champion
         self._offers.put(Offer(last, champion, challenger))
+
+    def _complain(self, entry: Promotion, version: str, error: BundleError) -> None:
+        """Once about each entry."""
+        if self._complained != entry.id:
+            self._complained = entry.id
+            self._listener.refused(entry, version, str(error))
 
     def _load(self, version: str) -> Bundle:
         known = self._loaded.get(version)

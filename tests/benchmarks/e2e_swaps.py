@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -160,9 +160,10 @@ def steady_load(kafka: Kafka, topic: str, distinct: Sequence[bytes], per_s: floa
         producer, started, sent = fast_producer(kafka), time.perf_counter(), 0
         while not ending.wait(PORTION_S):
             due = int(per_s * (time.perf_counter() - started))
-            for number in range(sent, due):
-                producer.produce(topic, distinct[number % len(distinct)], partition=0)
-            sent = due
+            with suppress(BufferError):  # as many are on their way as it holds; the others come late
+                while sent < due:
+                    producer.produce(topic, distinct[sent % len(distinct)], partition=0)
+                    sent += 1
             producer.poll(0)
         producer.flush()
         return sent

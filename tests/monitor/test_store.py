@@ -163,3 +163,14 @@ def test_loading_a_remote_bundle_leaves_nothing_on_the_disk(
     del registry
     gc.collect()
     assert downloads() == before
+
+
+def test_where_there_is_no_room_for_a_remote_bundle_the_error_is_ours(
+    s3: Callable[[], str], tmp_path: Path, machines_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(f"{s3()}/models")
+    version = registry.publish(bundle_created("2026-01-01T00:00:00+00:00", tmp_path / "bundle", machines_bundle))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    for read in (registry.load, registry.fetch):
+        with pytest.raises(BundleError, match=r"^temporary files: cannot be written: No such file .*set TMPDIR"):
+            read("machines", version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from monitor.events import ModelEvent, event_schema
 from monitor.model.bundle import FILES, MANIFEST, Bundle, read_manifest, write_bundle
-from monitor.model.registry import Registry
+from monitor.model.registry import Promotion, Registry
 from monitor.settings import Settings
 from monitor.stream.broker import Cluster
 from monitor.stream.judged import Judged
@@ -169,6 +170,19 @@ def test_a_bad_model_is_sent_away_and_the_registry_goes_back_by_the_word_of_the_
     assert scene.version == bad
 
 
+def test_a_bad_model_is_sent_away_although_a_challenger_was_named_meanwhile(scene: Scene) -> None:
+    challenger = sound(scene)
+    scene.promote(bad_one(scene))
+    scene.turn()
+    scene.registry.challenge("machines", challenger, author="gate", reason="to be tried")
+    scene.turn()
+    scene.judge(128)
+    scene.turn()
+    scene.turn()
+    assert scene.version == scene.champion == scene.registry.champion("machines")
+    assert [event.kind for event in scene.events] == ["swapped", "rolled_back"]
+
+
 @contextmanager
 def without_write_access(folder: Path) -> Iterator[None]:
     """Nothing below the folder can be written."""
@@ -284,6 +298,45 @@ def test_a_challenger_is_asked_beside_the_champion_and_its_alerts_are_not_publis
     scene.registry.challenge("machines", None, author="gate", reason="was tried")
     scene.turn()
     assert scene.judge(10).beside is None
+
+
+def test_a_challenger_that_cannot_be_used_is_refused_and_the_new_champion_scores(scene: Scene) -> None:
+    new = sound(scene)
+    other = calibrated(history(readings(3000, seed=3)), scene.folder / "challenger")
+    challenger = damaged(scene, scene.publish(other))
+    scene.promote(new)
+    scene.registry.challenge("machines", new, author="gate", reason="to be tried")
+    last = scene.registry.last_promotion("machines")
+    assert last is not None
+    entry = msgspec.structs.replace(last, challenger=challenger, id="by-hand")  # `challenge` itself looks at the files
+    (scene.folder / "registry" / "aliases" / "machines" / "000003.json").write_bytes(msgspec.json.encode(entry))
+    for _ in range(3):
+        scene.turn()
+    assert scene.version == new
+    assert [(event.kind, event.version) for event in scene.events] == [("refused", challenger), ("swapped", new)]
+
+
+def test_the_watch_goes_on_whatever_goes_wrong(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    last_promotion, failed = scene.registry.last_promotion, threading.Event()
+
+    def fail_once(model: str) -> Promotion | None:
+        if failed.is_set():
+            return last_promotion(model)
+        failed.set()
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(scene.registry, "last_promotion", fail_once)
+    new = sound(scene)
+    scene.promote(new)
+    scene.watch._poll_s = 0.05
+    scene.watch.start()
+    deadline = time.monotonic() + 10
+    while scene.version != new:
+        assert time.monotonic() < deadline
+        scene.succession.turn()
+        time.sleep(0.01)
+    scene.watch.stop()
+    assert failed.is_set()
 
 
 def test_a_registry_that_does_not_answer_changes_nothing_and_is_shown(scene: Scene) -> None:
