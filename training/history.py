@@ -26,6 +26,8 @@ from monitor.stream.topic_reader import TimeRange, read_topic
 
 NORMAL_LABELS = frozenset({"0", "false", "normal", "normal.", "no", "inlier", "benign"})
 _ALL_ROWS = 2**62
+# The years 1 to 9999, seconds since 1970.
+_WRITABLE_S = (-62_135_596_800, 253_402_300_799)
 _RANGE = re.compile(r"^(?P<topic>[A-Za-z0-9._-]{1,249})(@(?P<start>.*?)\.\.(?P<end>.*))?$")
 
 
@@ -230,11 +232,11 @@ def _at(value: bytes, path: str) -> Any:
 
 
 def describe_window(times: NDArray[np.float64] | None) -> tuple[str | None, str | None]:
-    """First and last time as ISO 8601 text; None where unknown."""
+    """First and last time as ISO 8601 text, in the years 1 to 9999; None where unknown."""
     if times is None or not len(times):
         return None, None
     first, last = (
-        datetime.fromtimestamp(float(moment), tz=UTC).isoformat(timespec="seconds")
+        datetime.fromtimestamp(float(np.clip(moment, *_WRITABLE_S)), tz=UTC).isoformat(timespec="seconds")
         for moment in (times.min(), times.max())
     )
     return first, last

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+from monitor.errors import BundleError
 from monitor.model.bundle import Bundle
 from monitor.model.promotions import Promotion
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 
+log = logging.getLogger(__name__)
+
 
 def find_waiting(registry: Registry, model: str, schema: Schema) -> str | None:
     """A version that passed the gate against the present champion, but whose trainer was killed before it was promoted.
 
-    One that was champion already, or was tried beside it and withdrawn, had its turn.
+    One that was champion already, or was tried beside it and withdrawn, had its turn; one that cannot be used never has.
     """
     entries = registry.promotions(model)
     if not entries:
@@ -23,11 +27,17 @@ def find_waiting(registry: Registry, model: str, schema: Schema) -> str | None:
     for version in reversed(registry.versions(model)):
         if _second_of(version) < _second_of(champion):
             return None
-        manifest = registry.fetch_manifest(model, version)
-        gate = manifest.metrics.get("gate", {})
-        passed = gate.get("verdict") == "passed" and gate.get("decided_against") == champion
-        if passed and manifest.schema_fingerprint == schema.fingerprint and version not in had_its_turn:
-            return version
+        if version in had_its_turn:
+            continue
+        try:
+            manifest = registry.fetch_manifest(model, version)
+            gate = manifest.metrics.get("gate", {})
+            passed = gate.get("verdict") == "passed" and gate.get("decided_against") == champion
+            if passed and manifest.schema_fingerprint == schema.fingerprint:
+                registry.load(model, version, expected_schema=schema)
+                return version
+        except BundleError as error:
+            log.warning("version_passed_over", extra={"version": version, "error": str(error)})
     return None
 
 

@@ -213,10 +213,14 @@ def _decide(registry: Registry, plan: RetrainPlan, steps: Steps, version: str, l
     champion = gate["decided_against"]
     if plan.shadow_s > 0 and champion is not None:
         with steps("shadow"):
+            last = registry.last_promotion(plan.model)
+            if last is None or last.champion != champion:
+                return "superseded", f"another version than {champion} is champion by now"
             if not _try_beside(registry, plan, version):
                 return "superseded", "it was withdrawn while it was tried beside the champion"
     with steps("promote"):
         if not lease.held():
+            _withdraw(registry, plan, version)
             return "lease_lost", "the lease expired; another trainer may be at work, so nothing was promoted"
         # The first model for a schema has nothing to be held against and becomes what later ones are held against.
         anchor = version if gate["anchor"] is None else None
@@ -227,6 +231,7 @@ def _decide(registry: Registry, plan: RetrainPlan, steps: Steps, version: str, l
             plan.model, version, champion=champion, author="gate", reason=reason, anchor=anchor
         )
     if entry is None:
+        _withdraw(registry, plan, version)
         return "superseded", f"another version than {champion} is champion by now"
     return "promoted", reason
 
@@ -239,6 +244,13 @@ def _try_beside(registry: Registry, plan: RetrainPlan, version: str) -> bool:
     time.sleep(plan.shadow_s)
     last = registry.last_promotion(plan.model)
     return last is not None and last.challenger == version
+
+
+def _withdraw(registry: Registry, plan: RetrainPlan, version: str) -> None:
+    """Has the monitors no longer ask a challenger that will not be promoted."""
+    last = registry.last_promotion(plan.model)
+    if last is not None and last.challenger == version:
+        registry.challenge(plan.model, None, author="gate", reason=f"{version} was tried and is not promoted")
 
 
 def _describe_refusal(gate: Mapping[str, Any]) -> str:

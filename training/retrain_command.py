@@ -149,13 +149,21 @@ class _Source:
         """Before anything is loaded or leased.
 
         Raises:
-            ConfigError: there is no source, or there are two.
+            ConfigError: there is no source, or there are two, or one cannot have what goes with it.
         """
         from monitor.errors import ConfigError
 
         if (self.data is None) == (self.archive is None):
             raise ConfigError(
                 "retrain", "give either --data FILE|TOPIC or --archive URL, which says where the rows are"
+            )
+        if self.data is not None and self.feedback is not None:
+            raise ConfigError(
+                "--feedback", "tells of alerts by records of the archive; give --archive instead of --data"
+            )
+        if self.archive is not None and self.label is not None:
+            raise ConfigError(
+                "--label", "is a column of a file; of the archive's records --feedback tells the anomalies"
             )
 
     def read(self, settings: Settings, plan: RetrainPlan) -> RetrainingData:

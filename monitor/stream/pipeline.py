@@ -154,7 +154,8 @@ class Pipeline:
             topic=records.topic,
             partitions=partitions,
             offsets=offsets,
-            times=records.timestamps_ms[rows] / 1000,
+            # A record from the future would keep its stratum for ever.
+            times=np.minimum(records.timestamps_ms[rows] / 1000, time.time()),
             raw_score=detections.raw_score,
             p_value=detections.p_value,
             score=detections.score,

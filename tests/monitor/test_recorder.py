@@ -13,17 +13,19 @@ import pytest
 import s3fs
 from prometheus_client import CollectorRegistry
 
+from monitor.archive.layout import folder_of, list_strata
 from monitor.archive.recorder import MOST_WAITING, Recorder
 from monitor.archive.writer import ArchiveOptions
 from monitor.model.bundle import Bundle
 from monitor.model.store import open_store
 from monitor.settings import Settings
+from monitor.stream.batches import Segment
 from monitor.stream.broker import Cluster
 from monitor.stream.pipeline import Pipeline
 from monitor.telemetry.metrics import Metrics
 from tests import machines
 from tests.machines import as_json, readings
-from tests.monitor.records import batch_of, segment
+from tests.monitor.records import TIMESTAMP_MS, batch_of, record, record_batch, segment
 from tests.s3_server import s3_environment
 
 ROWS = 50
@@ -76,6 +78,16 @@ def test_all_that_was_closed_is_stored_before_the_end(tmp_path: Path, machines_b
     scene.recorder.close()
     assert scene.rows("stored") >= 3 * ROWS  # flagged ones beside
     assert len(list(tmp_path.rglob("*.parquet"))) >= 3
+
+
+def test_a_record_from_the_future_is_kept_as_one_of_now(tmp_path: Path, machines_bundle: Bundle) -> None:
+    scene = scene_at(str(tmp_path), machines_bundle)
+    micros = 1000 * TIMESTAMP_MS  # as a producer sends that mistakes the unit
+    records = [record(value, offset, timestamp=micros) for offset, value in enumerate(as_json(readings(ROWS, seed=0)))]
+    scene.recorder.observe(scene.pipeline.judge(batch_of(Segment("features", 0, 1, [record_batch(records)]))))
+    scene.recorder.close()
+    (stratum,) = list_strata(open_store(str(tmp_path)), folder_of("machines", machines.SCHEMA, "sample"))
+    assert TIMESTAMP_MS < stratum.first <= stratum.last <= 1000 * time.time()
 
 
 @pytest.mark.usefixtures("silent_server")

@@ -171,6 +171,7 @@ def test_the_labels_of_a_file_can_be_read_alone(tmp_path: Path) -> None:
 
 def test_the_window_is_described_in_utc() -> None:
     assert describe_window(np.array([NOON + 60, NOON])) == ("2026-03-01T12:00:00+00:00", "2026-03-01T12:01:00+00:00")
+    assert describe_window(np.array([-1e15, 1e15])) == ("0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00")
     assert describe_window(None) == describe_window(np.zeros(0)) == (None, None)
 
 

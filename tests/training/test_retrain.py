@@ -390,6 +390,44 @@ def test_killed_while_a_challenger_is_tried_it_is_tried_again_by_the_next_run(re
     assert [entry.action for entry in registry.promotions("machines")[1:]] == ["challenge", "challenge", "promote"]
 
 
+def test_one_that_is_not_promoted_after_it_was_tried_is_no_longer_named(registry: Registry) -> None:
+    def lose(step: str) -> None:
+        if step == "promote":
+            for path in registry.store.files("leases/machines"):
+                registry.store.remove(path)
+
+    assert run(registry, 61, plan=replace(PLAN, shadow_s=0.05), on_step=lose).outcome == "lease_lost"
+    last = registry.last_promotion("machines")
+    assert last is not None
+    assert (last.action, last.challenger) == ("challenge", None)
+
+
+def test_it_is_not_tried_beside_another_champion_than_it_was_judged_against(registry: Registry) -> None:
+    def overtake(step: str) -> None:
+        if step == "shadow":
+            other = registry.publish(calibrated(rows(4000, 64).history, Path(registry.url) / "other"))
+            registry.promote("machines", other, author="human", reason="this one")
+
+    result = run(registry, 61, plan=replace(PLAN, shadow_s=60.0), on_step=overtake)
+    assert result.outcome == "superseded"
+    assert [entry.action for entry in registry.promotions("machines")] == ["promote", "promote"]
+
+
+def test_one_that_waits_and_is_damaged_does_not_stand_in_the_way_of_the_next(registry: Registry) -> None:
+    def die(step: str) -> None:
+        if step == "promote":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(registry, 61, on_step=die)
+    waiting = find_waiting(registry, "machines", machines.SCHEMA)
+    assert waiting is not None
+    registry.store.write(f"models/machines/{waiting}/scorer.tflite", b"half of")
+    result = run(registry, 62)
+    assert (result.outcome, result.resumed) == ("promoted", False)
+    assert result.version != waiting
+
+
 def test_nothing_of_it_stays_in_the_folder_for_temporary_files(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

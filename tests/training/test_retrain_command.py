@@ -101,6 +101,8 @@ def test_killed_in_the_midst_of_training_it_harms_nothing(folder: Path) -> None:
     [
         ([], "retrain: give either --data FILE|TOPIC or --archive URL"),
         (["--data", "new.csv", "--archive", "a"], "retrain: give either --data FILE|TOPIC or --archive URL"),
+        (["--data", "new.csv", "--feedback", "said.jsonl"], "--feedback: tells of alerts by records of the archive"),
+        (["--archive", "a", "--label", "y"], "--label: is a column of a file"),
         (["--archive", "nothing"], "archive nothing: holds no records of model 'machines' with this schema"),
         (["--data", "absent.csv"], "no such file"),
         (["--data", "few.csv"], "few.csv: 50 rows are too few to retrain; at least 200 are needed"),
