@@ -53,6 +53,7 @@ class Succession:
         self._guard_records = guard_records
         self._challenger: Bundle | None = None
         self._trial: Trial | None = None
+        self._proven = {pipeline.bundle.version}
         self.pipeline = watched(pipeline)
 
     @property
@@ -85,21 +86,25 @@ class Succession:
 
     def _take_over(self, offer: Offer) -> None:
         self._challenger = offer.challenger
-        predecessor = self.pipeline.bundle
-        if offer.champion.version != predecessor.version:
-            # Going back needs no guard: that model has scored before, and two bad ones would send each other away for ever.
-            guarded = self._guard_records > 0 and offer.promotion.action != "rollback"
-            guard = Guard(offer.champion.version, self.pipeline.target_alert_rate, self._guard_records)
-            self._trial = Trial(offer.promotion, predecessor, guard) if guarded else None
-            self._seat(offer.champion)
-            self._outcomes.swapped(offer.promotion, predecessor.version)
-        else:
-            self._seat(predecessor)
+        before, version = self.pipeline.bundle, offer.champion.version
+        if version == before.version:
+            self._seat(before)
+            return
+        predecessor = self._trial.predecessor if self._trial else before  # not one that is on trial itself
+        # Going back to a model that was found sound needs no guard. One that was never tried here may lie in between, when two
+        # were promoted at once.
+        goes_back = offer.promotion.action == "rollback" and version in self._proven
+        guarded = self._guard_records > 0 and not goes_back and version != predecessor.version
+        guard = Guard(version, self.pipeline.target_alert_rate, self._guard_records)
+        self._trial = Trial(offer.promotion, predecessor, guard) if guarded else None
+        self._seat(offer.champion)
+        self._outcomes.swapped(offer.promotion, before.version)
 
     def _end_trial(self, trial: Trial) -> None:
         self._trial = None
         if trial.guard.verdict == "sound":
             log.info("model_passed_guard", extra={"version": trial.guard.version, "records": trial.guard.seen})
+            self._proven.add(trial.guard.version)
             self._seat(self.pipeline.bundle)
             return
         log.error("model_failed_guard", extra={"version": trial.guard.version, "reason": trial.guard.reason})

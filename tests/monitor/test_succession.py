@@ -183,6 +183,38 @@ def test_a_bad_model_is_sent_away_although_a_challenger_was_named_meanwhile(scen
     assert [event.kind for event in scene.events] == ["swapped", "rolled_back"]
 
 
+def judged_until_settled(scene: Scene) -> None:
+    for _ in range(12):
+        scene.judge(128)
+        scene.turn()
+
+
+def another_bad_one(scene: Scene) -> str:
+    return scene.publish(touchy(history(readings(3000, seed=4)), scene.folder / "bad too"))
+
+
+def test_of_two_bad_models_promoted_at_once_neither_stays(scene: Scene) -> None:
+    for version in (bad_one(scene), another_bad_one(scene)):
+        scene.promote(version)
+    judged_until_settled(scene)
+    assert scene.version == scene.champion == scene.registry.champion("machines")
+    assert [event.kind for event in scene.events] == ["swapped", "rolled_back", "swapped", "rolled_back"]
+
+
+def test_a_bad_model_promoted_while_another_is_on_trial_is_measured_by_the_sound_one(scene: Scene) -> None:
+    scene.promote(bad_one(scene))
+    scene.turn()
+    other = another_bad_one(scene)
+    scene.promote(other)
+    scene.turn()
+    judged = scene.judge(128)
+    assert judged.by.bundle.version == other
+    assert judged.beside is not None
+    assert judged.beside.version == scene.champion
+    judged_until_settled(scene)
+    assert scene.version == scene.champion == scene.registry.champion("machines")
+
+
 @contextmanager
 def without_write_access(folder: Path) -> Iterator[None]:
     """Nothing below the folder can be written."""
