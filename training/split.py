@@ -40,9 +40,12 @@ def split_rows(history: History, rng: np.random.Generator) -> Split:
     everything = np.arange(history.frame.height)
     normal = everything if history.labels is None else everything[~history.labels]
     if len(normal) < LEAST_ROWS:
+        labelled = len(everything) - len(normal)
+        hint = f"; by their labels {labelled} rows are anomalies, and --anomaly says which labels mean that"
         raise ConfigError(
             history.source,
-            f"{len(normal)} normal rows are too few to train and calibrate; at least {LEAST_ROWS} are needed",
+            f"{len(normal)} normal rows are too few to train and calibrate; at least {LEAST_ROWS} are needed"
+            + (hint if labelled else ""),
         )
     anomalies = everything[history.labels] if history.labels is not None else everything[:0]
     order = (

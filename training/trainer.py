@@ -285,7 +285,7 @@ def make_pseudo_anomalies(X: NDArray[np.float32], rng: np.random.Generator) -> L
 
 
 def measure_auroc(score: Callable[[tf.Tensor], tf.Tensor], rows: LabelledRows) -> float:
-    """AUROC of the scores of labelled rows, in [0, 1].
+    """AUROC of the scores of labelled rows, in [0, 1]; scores that are no numbers rank highest.
 
     Raises:
         ConfigError: the rows are all normal or all anomalous.
@@ -293,6 +293,10 @@ def measure_auroc(score: Callable[[tf.Tensor], tf.Tensor], rows: LabelledRows) -
     n_anomalies = int(np.sum(rows.y))
     if n_anomalies in (0, len(rows.y)):
         raise ConfigError(
-            "validation", f"needs normal rows and anomalies, got {n_anomalies} anomalies in {len(rows.y)} rows"
+            "validation",
+            f"needs normal rows and anomalies, got {n_anomalies} anomalies in {len(rows.y)} rows; "
+            "--anomaly names the labels that mean anomaly",
         )
-    return float(roc_auc_score(rows.y, np.asarray(score(tf.constant(rows.X)))))
+    highest = float(np.finfo(np.float32).max)
+    scores = np.nan_to_num(np.asarray(score(tf.constant(rows.X))), nan=highest, posinf=highest)
+    return float(roc_auc_score(rows.y, scores))

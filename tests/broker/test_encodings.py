@@ -88,6 +88,7 @@ def test_while_the_schema_registry_is_away_the_daemon_waits_and_nothing_is_lost(
     records = readings(300, anomalies=20)
     with SchemaRegistryServer(port) as registry:
         values = written(registry.url, stream.features, "avro", records)
+        schema = registry.answer("GET", "/schemas/ids/1", {})[1]["schema"]
     write_features(stream.folder, "avro")
     publish(stream.kafka.bootstrap, stream.features, values)
     settings = {"schema_registry_url": f"http://127.0.0.1:{port}"}
@@ -102,8 +103,9 @@ def test_while_the_schema_registry_is_away_the_daemon_waits_and_nothing_is_lost(
     assert committed(stream.kafka.bootstrap, stream.group, stream.features) == {0: None}
     with stream.daemon(**settings) as daemon:
         daemon.wait_until(lambda: daemon.metrics().get(waiting) == 1.0, "waiting for the schema registry")
-        with SchemaRegistryServer(port) as registry:
-            written(registry.url, stream.features, "avro", records[:1])  # it keeps nothing on disk
+        registry = SchemaRegistryServer(port)
+        registry.register(f"{stream.features}-value", schema)  # before it answers; it keeps nothing on disk
+        with registry:
             daemon.wait_until_done(len(values))
             assert daemon.metrics()[waiting] == 0.0
             assert [path for path in registry.asked if path.startswith("/schemas/ids/")] == ["/schemas/ids/1"]

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from monitor.errors import ConfigError
 from training.sampling import DistinctRowSampler, EpochSampler, distinct_rows
-from training.trainer import EarlyStopping, make_pseudo_anomalies, train
+from training.trainer import EarlyStopping, LabelledRows, make_pseudo_anomalies, measure_auroc, train
 
 
 class CountingSteps:
@@ -59,6 +59,11 @@ def test_without_patience_all_steps_are_made_and_the_best_weights_kept() -> None
 def test_a_loss_that_is_not_finite_stops_the_training_with_its_name_and_step() -> None:
     with pytest.raises(ConfigError, match=r"'adversarial' is nan after 100 steps; lower learning_rate"):
         train(lambda first, count: {"adversarial": float("nan") if first else 1.0}, 200)
+
+
+def test_scores_that_are_no_numbers_rank_highest() -> None:
+    rows = LabelledRows(X=np.zeros((4, 1), dtype=np.float32), y=np.array([0, 0, 1, 1]))
+    assert measure_auroc(lambda _: tf.constant([0.0, 1.0, np.inf, np.nan]), rows) == 1.0
 
 
 def test_an_epoch_visits_every_row_once_in_a_new_order() -> None:

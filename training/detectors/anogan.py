@@ -96,11 +96,15 @@ class AnoGAN(NetworkDetector):
         if options.search == "latent":
             self.serving_rows = _SEARCHED_AT_ONCE
             self.most_scored_rows = _MOST_SEARCHED_ROWS
-        # Run eagerly, a search would start thousands of single operations.
-        rows = tf.TensorSpec([None, n_features], tf.float32)
+
+    def build_members(self, n_members: int) -> tuple[Member, ...]:
+        """Untrained ones, each with its compiled search: run eagerly, it would start thousands of single operations."""
+        members = super().build_members(n_members)
+        rows = tf.TensorSpec([None, self.n_features], tf.float32)
         self._compiled_search = [
-            tf.function(partial(self._search, member.networks), input_signature=[rows]) for member in self.members
+            tf.function(partial(self._search, member.networks), input_signature=[rows]) for member in members
         ]
+        return members
 
     @property
     def shares(self) -> tuple[float, ...]:

@@ -36,6 +36,18 @@ def test_a_search_needs_no_encoder_and_takes_a_fixed_number_of_rows() -> None:
     assert (encoding.members[0].networks.encoder is None, encoding.serving_rows) == (False, None)
 
 
+def test_each_of_several_members_searches_with_its_own_networks() -> None:
+    rows = make_correlated_rows(200, np.random.default_rng(0))
+    detector = AnoGAN(6, AnoGANOptions(search="latent", steps=50, members=None), seed=0)  # as few rows: three members
+    detector.fit(rows)
+    assert len(detector.members) == 3
+    X = tf.constant(rows[: detector.serving_rows])
+    eager = [detector.measure_terms(member, X).x_hat for member in detector.members]
+    inside = tf.function(lambda X: [detector.measure_terms(member, X).x_hat for member in detector.members])(X)
+    for one, other in zip(eager, inside, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_generator_and_discriminator_stand_still_while_the_encoder_learns() -> None:
     X = make_correlated_rows(300, np.random.default_rng(0))
 
