@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import msgspec
 from monitor.errors import ConfigError
 from monitor.settings import Settings
 from monitor.stream.topic_reader import TimeRange, read_topic
+
+log = logging.getLogger(__name__)
 
 ANOMALY = frozenset({"anomaly", "confirmed", "true", "1"})
 FALSE_ALARM = frozenset({"false_alarm", "false alarm", "normal", "false", "0"})
@@ -36,21 +39,33 @@ class Feedback:
 
 
 def read_feedback(source: str, settings: Settings) -> Feedback:
-    """Reads a file that exists, or a topic.
+    """Reads a file that exists, or a topic; warns of entries that cannot be understood.
 
     Raises:
         ConfigError: the file cannot be read.
         BrokerError: Kafka cannot be reached, or there is no such topic.
     """
+    feedback = parse_feedback(_entries(source, settings))
+    if feedback.invalid:
+        log.warning(
+            "feedback_not_understood",
+            extra={
+                "source": source,
+                "entries": feedback.invalid,
+                "expected": '{"alert_id": "…", "label": "anomaly" | "false_alarm"}',
+            },
+        )
+    return feedback
+
+
+def _entries(source: str, settings: Settings) -> Sequence[bytes | None]:
     path = Path(source)
     if path.suffix in {".jsonl", ".ndjson", ".json"} or path.exists():
         try:
-            return parse_feedback(path.read_bytes().splitlines())
+            return path.read_bytes().splitlines()
         except OSError as error:
             raise ConfigError(f"--feedback {source}", f"cannot be read: {error.strerror}") from error
-    return parse_feedback(
-        record.value for record in read_topic(source, settings, window=TimeRange(), last=_MOST_RECORDS)
-    )
+    return [record.value for record in read_topic(source, settings, window=TimeRange(), last=_MOST_RECORDS)]
 
 
 def parse_feedback(entries: Iterable[bytes | None]) -> Feedback:

@@ -126,7 +126,8 @@ class LocalStore:
             for place, folders, names in os.walk(self._root / folder, onerror=_raise_unless_gone):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 below = Path(place).relative_to(self._root).as_posix()
-                found += [f"{below}/{name}" for name in names if not name.startswith(".")]
+                seen = (name for name in names if not name.startswith("."))
+                found += [f"{below}/{name}" for name in seen if os.path.isfile(f"{place}/{name}")]  # noqa: PTH113 - quick
         return sorted(found)
 
     def remove(self, path: str) -> None:

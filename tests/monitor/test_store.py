@@ -58,10 +58,11 @@ def test_files_are_listed_at_any_depth_in_order_and_relative(store: Store) -> No
     assert store.files("a/x/y") == ["a/x/y/4.json"]
 
 
-def test_hidden_files_and_folders_do_not_count(tmp_path: Path) -> None:
+def test_what_is_hidden_or_no_file_does_not_count(tmp_path: Path) -> None:
     for path in ("a/1.json", "a/.1.json-x", "a/.git/2.json"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("{}")
+    (tmp_path / "a/3.json").symlink_to("nowhere")
     assert open_store(str(tmp_path)).files("a") == ["a/1.json"]
 
 

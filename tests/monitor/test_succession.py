@@ -107,8 +107,8 @@ def scene(tmp_path: Path, machines_bundle: Bundle) -> Scene:
     return scene_in(tmp_path, machines_bundle)
 
 
-def scene_in(folder: Path, bundle: Bundle) -> Scene:
-    registry = Registry(str(folder / "registry"))
+def scene_in(folder: Path, bundle: Bundle, url: str | None = None) -> Scene:
+    registry = Registry(url or str(folder / "registry"))
     version = registry.publish(bundle.path)
     registry.promote("machines", version, author="human", reason="the first")
     return Scene(folder, registry, version)
@@ -175,6 +175,19 @@ def test_a_bad_model_is_sent_away_although_a_challenger_was_named_meanwhile(scen
     scene.promote(bad_one(scene))
     scene.turn()
     scene.registry.challenge("machines", challenger, author="gate", reason="to be tried")
+    scene.turn()
+    scene.judge(128)
+    scene.turn()
+    scene.turn()
+    assert scene.version == scene.champion == scene.registry.champion("machines")
+    assert [event.kind for event in scene.events] == ["swapped", "rolled_back"]
+
+
+def test_a_bad_model_is_sent_away_wherever_the_registry_lies(
+    tmp_path: Path, machines_bundle: Bundle, registry_url: str
+) -> None:
+    scene = scene_in(tmp_path, machines_bundle, registry_url)
+    scene.promote(bad_one(scene))
     scene.turn()
     scene.judge(128)
     scene.turn()

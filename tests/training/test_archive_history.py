@@ -147,6 +147,13 @@ def test_feedback_is_read_in_all_its_spellings_and_the_last_word_counts() -> Non
     assert parse_feedback(entries) == Feedback({"a": False, "b": False, "c": True, "d": False}, invalid=3)
 
 
+def test_feedback_that_cannot_be_understood_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "feedback.jsonl").write_text('{"alert_id": "a", "label": "anomaly"}\n{"alert_id": "b"}\nwhat?\n')
+    assert read_feedback(str(tmp_path / "feedback.jsonl"), Settings()).anomalies == {"a": True}
+    (warning,) = caplog.records
+    assert (warning.getMessage(), vars(warning)["entries"]) == ("feedback_not_understood", 2)
+
+
 def test_feedback_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "feedback.jsonl").write_text('{"alert_id": "a", "label": "anomaly"}\n')
     assert read_feedback(str(tmp_path / "feedback.jsonl"), Settings()) == Feedback({"a": True})
