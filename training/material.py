@@ -74,23 +74,34 @@ def prepare(data: RetrainingData, schema: Schema, reference: Reference | None, r
     is_window[-newest::WINDOW_EVERY] = True
     window = history.frame[rows[is_window]]
     labelled, labels = _labelled_rows(data, anomalies, window)
+    n_labelled_anomalies = int(labels.sum())
+    judged_by_labels = n_labelled_anomalies >= LEAST_LABELLED
     learned, n_replay = _with_replay(history, rows[~is_window], reference.replay, rng)
     trial = Trial(
         frozen=reference.suite,
         window=window,
         newest=history.frame[rows[-newest:]],
         recent=make_suite(window, schema, rng),
-        labelled=labelled,
-        labels=labels,
+        labelled=labelled if judged_by_labels else None,
+        labels=labels if judged_by_labels else None,
     )
     described = {
         "window_rows": window.height,
         "replay_rows": n_replay,
         "reference_rows": reference.suite.normals.height,
-        "labelled_rows": 0 if labelled is None else labelled.height,
+        "labelled_rows": labelled.height if judged_by_labels else 0,
+        "labelled_anomalies": n_labelled_anomalies,
         "left_out": dict(data.left_out),
     }
     return Material(learned, trial, reference, described)
+
+
+def few_labels(material: Material) -> list[str]:
+    """A remark where anomalies that people confirmed are too few to compare models on."""
+    n = material.described["labelled_anomalies"]
+    if not 0 < n < LEAST_LABELLED:
+        return []
+    return [f"{n} labelled anomalies are too few to compare models on them; {LEAST_LABELLED} are needed"]
 
 
 def _without_anomalies(history: History) -> tuple[History, pl.DataFrame]:
@@ -112,15 +123,14 @@ def _in_order_of_time(history: History, rows: NDArray[np.intp]) -> NDArray[np.in
 
 def _labelled_rows(
     data: RetrainingData, anomalies: pl.DataFrame, window: pl.DataFrame
-) -> tuple[pl.DataFrame | None, NDArray[np.bool_] | None]:
-    """Judged records with some of the newest rows as further normal ones; None when too few are anomalies."""
+) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Judged records, with some of the newest rows as further normal ones."""
     parts, labels = [anomalies, window.head(_NORMALS_BESIDE_LABELLED)], [np.ones(anomalies.height, dtype=bool)]
     labels.append(np.zeros(parts[1].height, dtype=bool))
     if data.labelled is not None and data.labels is not None:
         parts.append(data.labelled)
         labels.append(data.labels)
-    label = np.concatenate(labels)
-    return (pl.concat(parts), label) if int(label.sum()) >= LEAST_LABELLED else (None, None)
+    return pl.concat(parts), np.concatenate(labels)
 
 
 def _with_replay(

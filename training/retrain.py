@@ -31,7 +31,7 @@ from training.gate import GateLimits, GateResult
 from training.hearing import Hearing
 from training.history import History
 from training.incumbents import find_incumbents, find_waiting
-from training.material import Material, RetrainingData, prepare
+from training.material import Material, RetrainingData, few_labels, prepare
 from training.recalibrate import recalibrate
 from training.retrain_steps import Steps
 from training.suite import freeze_reference, read_reference
@@ -157,6 +157,7 @@ def _make_challenger(
         material = prepare(data, plan.schema, reference, np.random.default_rng(plan.seed))
         if anchor and reference is None:
             freeze_reference(registry.store, plan.model, anchor, material.reference)
+    remarks += few_labels(material)
     hearing = Hearing(
         registry, plan.schema, plan.target_alert_rate, plan.limits, old, material, remarks=remarks, steps=steps
     )

@@ -161,6 +161,15 @@ def test_after_an_abrupt_drift_the_new_world_is_learned(registry: Registry) -> N
     assert "waived because the data drifted: " in result.reason
 
 
+def test_too_few_labelled_anomalies_to_judge_on_are_a_remark_in_the_report(registry: Registry) -> None:
+    frame = machines.readings(4000, seed=61, anomalies=3)
+    labels = np.arange(4000) >= 3997
+    result = run(registry, 61, read=lambda: RetrainingData(replace(of_frame(frame).history, labels=labels)))
+    content = registry.store.read(f"reports/machines/{result.version}.html")
+    assert content is not None
+    assert "3 labelled anomalies are too few to compare models on them; 10 are needed" in content.decode()
+
+
 def test_when_a_network_is_refused_and_the_champion_is_off_target_its_own_is_calibrated_anew(
     registry: Registry,
 ) -> None:
