@@ -76,7 +76,9 @@ def prepare(data: RetrainingData, schema: Schema, reference: Reference | None, r
     labelled, labels = _labelled_rows(data, anomalies, window)
     n_labelled_anomalies = int(labels.sum())
     judged_by_labels = n_labelled_anomalies >= LEAST_LABELLED
-    learned, n_replay = _with_replay(history, rows[~is_window], reference.replay, rng)
+    # One of them may have been taken for normal when the reference was frozen.
+    replay = reference.replay[without_copies(reference.replay, labelled.filter(labels))]
+    learned, n_replay = _with_replay(history, rows[~is_window], replay, rng)
     trial = Trial(
         frozen=reference.suite,
         window=window,

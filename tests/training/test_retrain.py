@@ -161,6 +161,15 @@ def test_after_an_abrupt_drift_the_new_world_is_learned(registry: Registry) -> N
     assert "waived because the data drifted: " in result.reason
 
 
+def test_what_was_confirmed_since_the_reference_was_frozen_is_not_replayed() -> None:
+    frozen = prepare(rows(4000, 61), machines.SCHEMA, None, np.random.default_rng(0)).reference
+    confirmed = frozen.replay.head(5)
+    data = replace(rows(4000, 62), labelled=confirmed, labels=np.ones(5, dtype=bool))
+    learned = prepare(data, machines.SCHEMA, frozen, np.random.default_rng(0)).history.frame
+    assert learned.join(frozen.replay, on="motor.current_a", how="semi").height > 500
+    assert learned.join(confirmed, on="motor.current_a", how="semi").height == 0
+
+
 def test_too_few_labelled_anomalies_to_judge_on_are_a_remark_in_the_report(registry: Registry) -> None:
     frame = machines.readings(4000, seed=61, anomalies=3)
     labels = np.arange(4000) >= 3997
