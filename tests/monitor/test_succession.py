@@ -170,17 +170,22 @@ def test_a_bad_model_is_sent_away_and_the_registry_goes_back_by_the_word_of_the_
     assert scene.version == bad
 
 
+def assert_sent_away(scene: Scene) -> None:
+    """By the guard, after a micro-batch, here and in the registry."""
+    scene.judge(128)
+    scene.turn()
+    scene.turn()
+    assert scene.version == scene.champion == scene.registry.champion("machines")
+    assert [event.kind for event in scene.events] == ["swapped", "rolled_back"]
+
+
 def test_a_bad_model_is_sent_away_although_a_challenger_was_named_meanwhile(scene: Scene) -> None:
     challenger = sound(scene)
     scene.promote(bad_one(scene))
     scene.turn()
     scene.registry.challenge("machines", challenger, author="gate", reason="to be tried")
     scene.turn()
-    scene.judge(128)
-    scene.turn()
-    scene.turn()
-    assert scene.version == scene.champion == scene.registry.champion("machines")
-    assert [event.kind for event in scene.events] == ["swapped", "rolled_back"]
+    assert_sent_away(scene)
 
 
 def test_a_bad_model_is_sent_away_wherever_the_registry_lies(
@@ -189,11 +194,7 @@ def test_a_bad_model_is_sent_away_wherever_the_registry_lies(
     scene = scene_in(tmp_path, machines_bundle, registry_url)
     scene.promote(bad_one(scene))
     scene.turn()
-    scene.judge(128)
-    scene.turn()
-    scene.turn()
-    assert scene.version == scene.champion == scene.registry.champion("machines")
-    assert [event.kind for event in scene.events] == ["swapped", "rolled_back"]
+    assert_sent_away(scene)
 
 
 def judged_until_settled(scene: Scene) -> None:
