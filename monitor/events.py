@@ -22,7 +22,7 @@ class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         format: `ganwatch.model-event/1`.
-        kind: `swapped`: another model scores from now on; `refused`: a promoted version cannot be used, the old one stays;
+        kind: `swapped`: another model scores from now on; `refused`: a version cannot be used, so the old one stays or none is tried;
             `rolled_back`: the guard had the registry go back; `fell_back`: it could not, the old one scores in this process
             alone; `drift`: the records have changed.
         time: ISO 8601, UTC.
