@@ -183,6 +183,7 @@ def _as_json(trained: TrainedModel) -> dict[str, Any]:
         "configuration": trained.manifest.configuration,
         "ignored_columns": list(trained.ignored),
         "constant_features": list(trained.constant),
+        "missing_features": list(trained.unseen),
         "rows_per_day": trained.rows_per_day,
     }
 
@@ -202,6 +203,11 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str, repor
         console.print(f"invalid    {data['invalid_records']} (left out)")
     if trained.ignored:
         console.print(f"ignored    columns the schema does not name: {', '.join(trained.ignored)}")
+    if trained.unseen:
+        missing = ", ".join(trained.unseen)
+        console.print(
+            f"missing    {missing}: in every row; take it out of features.toml, or train on rows that have it"
+        )
     if trained.constant:
         console.print(f"constant   {', '.join(trained.constant)}: one value only; any other one will stand out")
     console.print(

@@ -157,16 +157,17 @@ def train_model(
     bundle = _publish(registry, manifest, contents, schema)
     reason = f"trained on {len(X)} rows of {history.source}"
     registry.promote(manifest.model, bundle.version, author="human", reason=reason)
+    unseen = tuple(
+        name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height
+    )
     return TrainedModel(
         bundle=bundle,
         history=progress,
         split=split,
         rows_per_day=rows_per_day(history.times),
         ignored=history.ignored,
-        constant=_constant_features(preprocessor, train_frame),
-        unseen=tuple(
-            name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height
-        ),
+        constant=tuple(name for name in _constant_features(preprocessor, train_frame) if name not in unseen),
+        unseen=unseen,
     )
 
 

@@ -85,6 +85,16 @@ def test_labelled_anomalies_stay_out_of_training_and_choose_when_to_stop(folder:
         assert part in report
 
 
+def test_a_feature_that_no_row_has_is_named(folder: Path) -> None:
+    rows = machines.readings(400, seed=5).with_columns(pl.lit(None, pl.Float64).alias("load"))
+    rows.write_csv(folder / "without_load.csv")
+    done = ganwatch(folder, "train", "--data", "without_load.csv", *FLAGS, "--steps", "50")
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())  # without the line breaks of a narrow terminal
+    assert "missing load: in every row; take it out of features.toml, or train on rows that have it" in said
+    assert "constant" not in said
+
+
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
     def scores(seed: int, name: str) -> list[float]:
         version = trained(seed, tmp_path / name).version
