@@ -14,8 +14,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from monitor.model.lease import Lease, renewed_in_background
 from monitor.model.registry import Registry
 from monitor.model.retention import prune
 from monitor.model.schema import Schema
+from monitor.model.stored_bundles import temporary_files
 from training.gate import GateLimits, GateResult
 from training.hearing import Hearing
 from training.history import History
@@ -161,7 +161,8 @@ def _make_challenger(
     hearing = Hearing(
         registry, plan.schema, plan.target_alert_rate, plan.limits, old, material, remarks=remarks, steps=steps
     )
-    with _workplace() as folder:
+    with temporary_files(), tempfile.TemporaryDirectory(prefix="ganwatch-retrain-") as place:
+        folder = Path(place)
         with steps("train"):
             trained = train(material.history, folder / "trained")
         version, result = hearing.hear(trained, folder / "trained with verdict")
@@ -185,22 +186,6 @@ def _asks_for_calibration(result: GateResult, material: Material) -> bool:
     times the rows that calibrate are random ones, of which the champion may have learned some.
     """
     return result.verdict == "refused" and result.champion_off_target and material.history.times is not None
-
-
-@contextmanager
-def _workplace() -> Iterator[Path]:
-    """A folder that is gone afterwards.
-
-    Raises:
-        BundleError: the disk takes no more.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix="ganwatch-retrain-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise BundleError(
-            tempfile.gettempdir(), f"the new bundle cannot be written: {error.strerror or error}"
-        ) from error
 
 
 def _decide(registry: Registry, plan: RetrainPlan, steps: Steps, version: str, lease: Lease) -> tuple[Outcome, str]:

@@ -252,9 +252,8 @@ class Service:
         """Waits, or until it is stopped; the watchdog must not take a long back-off for a call that never returns."""
         until = time.monotonic() + seconds
         while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
-            self._health.turned_at = time.monotonic()
             self._stopping.wait(min(WAIT_TICK_S, left_s))
-        self._health.turned_at = time.monotonic()
+            self._health.turned_at = time.monotonic()
 
     def _end_back_off(self) -> None:
         if self._waiting_since is not None:
