@@ -44,6 +44,16 @@ def warmed(seed: int) -> pl.DataFrame:
     return machines.readings(4000, seed=seed).with_columns(pl.col("motor.temperature_c") + 12.0)
 
 
+def dying_at(fatal: str) -> Callable[[str], None]:
+    """The trainer is killed when this step begins."""
+
+    def on_step(step: str) -> None:
+        if step == fatal:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
 def blind(history: History, folder: Path) -> Path:
     """Trains a network that the gate refuses."""
     return calibrated(history, folder, "motor.temperature_c", "load")
@@ -212,15 +222,11 @@ def test_killed_with_a_second_challenger_the_next_run_goes_on(
 ) -> None:
     first = registry.champion("machines")
 
-    def die(step: str) -> None:
-        if step == deadly:
-            raise KeyboardInterrupt
-
     def again(on_step: Callable[[str], None] | None = None) -> RetrainResult:
         return run(registry, 0, read=lambda: of_frame(warmed(64)), train=blind, on_step=on_step)
 
     with pytest.raises(KeyboardInterrupt):
-        again(die)
+        again(dying_at(deadly))
     assert_whole(registry)
     assert registry.champion("machines") == first
     result = again()
@@ -351,15 +357,21 @@ def test_of_two_trainers_at_once_one_works_and_the_other_says_who(registry: Regi
     assert len(registry.versions("machines")) == 2
 
 
-def test_one_that_lost_its_lease_promotes_nothing(registry: Registry) -> None:
-    champion = registry.champion("machines")
+def losing_the_lease(registry: Registry) -> Callable[[str], None]:
+    """The lease is gone when the challenger is about to be promoted."""
 
-    def lose(step: str) -> None:
+    def on_step(step: str) -> None:
         if step == "promote":
             for path in registry.store.files("leases/machines"):
                 registry.store.remove(path)
 
-    result = run(registry, 61, on_step=lose)
+    return on_step
+
+
+def test_one_that_lost_its_lease_promotes_nothing(registry: Registry) -> None:
+    champion = registry.champion("machines")
+
+    result = run(registry, 61, on_step=losing_the_lease(registry))
     assert result.outcome == "lease_lost"
     assert registry.champion("machines") == champion
 
@@ -392,12 +404,8 @@ def test_a_challenger_that_is_withdrawn_while_it_is_tried_is_not_promoted(regist
 
 
 def test_killed_while_a_challenger_is_tried_it_is_tried_again_by_the_next_run(registry: Registry) -> None:
-    def die(step: str) -> None:
-        if step == "promote":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(registry, 61, plan=replace(PLAN, shadow_s=0.05), on_step=die)
+        run(registry, 61, plan=replace(PLAN, shadow_s=0.05), on_step=dying_at("promote"))
     last = registry.last_promotion("machines")
     assert last is not None
     assert last.action == "challenge"
@@ -409,12 +417,9 @@ def test_killed_while_a_challenger_is_tried_it_is_tried_again_by_the_next_run(re
 
 
 def test_one_that_is_not_promoted_after_it_was_tried_is_no_longer_named(registry: Registry) -> None:
-    def lose(step: str) -> None:
-        if step == "promote":
-            for path in registry.store.files("leases/machines"):
-                registry.store.remove(path)
-
-    assert run(registry, 61, plan=replace(PLAN, shadow_s=0.05), on_step=lose).outcome == "lease_lost"
+    assert (
+        run(registry, 61, plan=replace(PLAN, shadow_s=0.05), on_step=losing_the_lease(registry)).outcome == "lease_lost"
+    )
     last = registry.last_promotion("machines")
     assert last is not None
     assert (last.action, last.challenger) == ("challenge", None)
@@ -432,12 +437,8 @@ def test_it_is_not_tried_beside_another_champion_than_it_was_judged_against(regi
 
 
 def test_one_that_waits_and_is_damaged_does_not_stand_in_the_way_of_the_next(registry: Registry) -> None:
-    def die(step: str) -> None:
-        if step == "promote":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(registry, 61, on_step=die)
+        run(registry, 61, on_step=dying_at("promote"))
     waiting = find_waiting(registry, "machines", machines.SCHEMA)
     assert waiting is not None
     registry.store.write(f"models/machines/{waiting}/scorer.tflite", b"half of")
