@@ -14,6 +14,7 @@ from monitor.model.bundle import Manifest
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from training.history import History
+from training.retrain_steps import Step
 from training.train import TrainingPlan, train_model
 from training.trainer import Progress
 
@@ -64,9 +65,10 @@ def train_challenger(
     schema: Schema,
     model: str,
     plan: TrainingPlan,
+    step: Step,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Path:
-    """Trains, exports, calibrates and verifies; gives the folder of the bundle."""
+    """Trains, exports, calibrates and verifies, in the steps `train` and `calibrate`; gives the folder of the bundle."""
     staging = Registry(str(folder))
-    trained = train_model(history, schema, staging, plan, model=model, on_progress=on_progress)
+    trained = train_model(history, schema, staging, plan, model=model, on_progress=on_progress, step=step)
     return staging.fetch(model, trained.version)

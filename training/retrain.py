@@ -1,4 +1,4 @@
-"""One retraining, read from top to bottom: read, validate, split, train, evaluate, report, register, gate, promote.
+"""One retraining, read from top to bottom: read, validate, split, train, calibrate, evaluate, report, register, gate, promote.
 
 Where the gate refuses the retrained network, and the champion alerts far too often or too rarely, the challenger is the champion's
 own network with a new calibration.
@@ -33,15 +33,15 @@ from training.history import History
 from training.incumbents import find_incumbents, find_waiting
 from training.material import Material, RetrainingData, few_labels, prepare
 from training.recalibrate import recalibrate
-from training.retrain_steps import Steps
+from training.retrain_steps import Step, Steps
 from training.suite import freeze_reference, read_reference
 from training.validation import validate
 
 log = logging.getLogger(__name__)
 
 Outcome = Literal["promoted", "refused", "superseded", "busy", "lease_lost"]
-# Makes a bundle from rows in an empty folder and returns its folder.
-Train = Callable[[History, Path], Path]
+# Makes a bundle from rows in an empty folder, in the steps `train` and `calibrate`, and returns its folder.
+Train = Callable[[History, Path, Step], Path]
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,7 @@ def _make_challenger(
     )
     with temporary_files(), tempfile.TemporaryDirectory(prefix="ganwatch-retrain-") as place:
         folder = Path(place)
-        with steps("train"):
-            trained = train(material.history, folder / "trained")
+        trained = train(material.history, folder / "trained", steps)
         version, result = hearing.hear(trained, folder / "trained with verdict")
         if anchor is None:
             freeze_reference(registry.store, plan.model, version, material.reference)

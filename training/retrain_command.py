@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from training.history import History
     from training.material import RetrainingData
     from training.retrain import RetrainPlan, RetrainResult
+    from training.retrain_steps import Step
 
 # What a scheduler should be told of: no new champion, though there could have been one.
 _FAILED = frozenset({"refused", "lease_lost"})
@@ -85,7 +86,7 @@ def retrain(
 ) -> None:
     """Retrain the champion on newer rows; the new model is promoted only if it passes the gate.
 
-    Each run reads, validates, splits by time, trains, evaluates, reports, registers, and lets the gate decide: champion,
+    Each run reads, validates, splits by time, trains, calibrates, evaluates, reports, registers, and lets the gate decide: champion,
     challenger and anchor are compared on frozen and on recent rows. Killed anywhere, it leaves the registry whole.
     """
     from monitor.logs import configure_logs
@@ -224,7 +225,7 @@ class _Run:
         """The same, for a resident trainer, which logs the reason."""
         self.once()
 
-    def _train(self, history: History, folder: Path) -> Path:
+    def _train(self, history: History, folder: Path, step: Step) -> Path:
         """Loads TensorFlow only now: most of what can go wrong goes wrong earlier."""
         from rich.console import Console
 
@@ -248,6 +249,7 @@ class _Run:
                 schema=self.plan.schema,
                 model=self.plan.model,
                 plan=plan,
+                step=step,
                 on_progress=progress.update,
             )
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 log = logging.getLogger(__name__)
+
+# Opens the step of that name.
+Step = Callable[[str], AbstractContextManager[None]]
 
 
 class Steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from training.detectors import find_detector
 from training.export import export_scorer, verify_export
 from training.history import History
 from training.preprocessing import fit_preprocessor
+from training.retrain_steps import Step
 from training.split import Split, split_rows
 from training.trainer import LabelledRows, Progress, TrainingHistory, use_one_thread_an_operation
 
@@ -99,6 +100,7 @@ def train_model(
     *,
     model: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    step: Step = lambda _name: nullcontext(),
 ) -> TrainedModel:
     """Trains, exports, calibrates, verifies, publishes and promotes.
 
@@ -109,6 +111,7 @@ def train_model(
         plan: what to train.
         model: name in the registry; the schema's by default.
         on_progress: told where the training stands.
+        step: opens the steps `train` and `calibrate`.
 
     Raises:
         ConfigError: too few rows, or options that do not fit.
@@ -122,16 +125,18 @@ def train_model(
     if len(split.validate) and options.early_stop_num is None:
         options = options.model_copy(update={"early_stop_num": LABELLED_PATIENCE})
     train_frame = history.frame[split.train]
-    preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
-    X = preprocessor.transform(train_frame).X
-    detector = detector_type(preprocessor.n_columns, options, plan.seed)
-    progress = detector.fit(X, validation=_validation_rows(history, split, preprocessor), on_progress=on_progress)
-    trained_s = time.monotonic() - started
-
-    scorer_tflite = export_scorer(detector, preprocessor.n_columns)
-    scorer = Scorer(scorer_tflite, preprocessor.n_columns, source="scorer.tflite")
-    difference = verify_export(detector, scorer, X[:VERIFIED_ROWS])
-    calibration = fit_calibration(score_frame(preprocessor, scorer, history.frame[split.calibrate]))
+    with step("train"):
+        preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
+        X = preprocessor.transform(train_frame).X
+        detector = detector_type(preprocessor.n_columns, options, plan.seed)
+        validation = _validation_rows(history, split, preprocessor)
+        progress = detector.fit(X, validation=validation, on_progress=on_progress)
+        trained_s = time.monotonic() - started
+        scorer_tflite = export_scorer(detector, preprocessor.n_columns)
+        scorer = Scorer(scorer_tflite, preprocessor.n_columns, source="scorer.tflite")
+        difference = verify_export(detector, scorer, X[:VERIFIED_ROWS])
+    with step("calibrate"):
+        calibration = fit_calibration(score_frame(preprocessor, scorer, history.frame[split.calibrate]))
     manifest = Manifest(
         format=FORMAT,
         model=model or schema.name,

@@ -52,6 +52,7 @@ from training.feedback import Feedback
 from training.gate import GateLimits
 from training.history import History
 from training.retrain import RetrainPlan, RetrainResult, retrain
+from training.retrain_steps import Step
 from training.suite import read_reference
 from training.train import TrainingPlan, find_devices
 
@@ -217,9 +218,9 @@ def retrain_on(
 ) -> RetrainResult:
     """A whole retraining."""
 
-    def train(history: History, folder: Path) -> Path:
+    def train(history: History, folder: Path, step: Step) -> Path:
         plan = TrainingPlan(options=options, seed=seed)
-        return train_challenger(history, folder, schema=machines.SCHEMA, model=MODEL, plan=plan)
+        return train_challenger(history, folder, schema=machines.SCHEMA, model=MODEL, plan=plan, step=step)
 
     plan = RetrainPlan(MODEL, machines.SCHEMA, TARGET_ALERT_RATE, limits=limits, seed=seed)
     return retrain(

@@ -24,6 +24,7 @@ from training.challenger import ChallengerPlan, train_challenger, training_plan
 from training.feedback import Feedback
 from training.history import History
 from training.retrain import RetrainPlan, retrain
+from training.retrain_steps import Step
 from training.train import find_devices
 
 SIZES = {"200k": 200_000, "1m": 1_000_000}
@@ -82,11 +83,11 @@ def retrain_on(archive: Store, folder: Path) -> int:
     """A whole retraining, into a registry of its own; gives the rows that it read."""
     n_rows = 0
 
-    def train(history: History, into: Path) -> Path:
+    def train(history: History, into: Path, step: Step) -> Path:
         nonlocal n_rows
         n_rows = history.frame.height
         plan = training_plan(None, ChallengerPlan(options={"steps": 600}))
-        return train_challenger(history, into, schema=machines.SCHEMA, model="machines", plan=plan)
+        return train_challenger(history, into, schema=machines.SCHEMA, model="machines", plan=plan, step=step)
 
     retrain(
         Registry(str(folder)),

@@ -25,6 +25,7 @@ from monitor.stream.pipeline import Pipeline
 from tests.monitor.records import batch_of, segment
 from training.challenger import ChallengerPlan, train_challenger, training_plan
 from training.history import read_history
+from training.retrain_steps import Steps
 from training.train import TrainingPlan, train_model
 
 pytestmark = pytest.mark.training
@@ -134,7 +135,7 @@ def test_a_challenger_takes_the_shape_that_the_schema_has_now(folder: Path) -> N
     smaller = Schema.from_mapping({"name": "parts", "features": [feature]}, "tests")
     rows = write(folder / "smaller.jsonl", images(60, seed=3)[:, ::2, ::2].tolist())
     history = read_history(str(rows), smaller, load_settings(None), max_rows=1000)
-    path = train_challenger(history, folder / "staging", schema=smaller, model="parts", plan=plan)
+    path = train_challenger(history, folder / "staging", schema=smaller, model="parts", plan=plan, step=Steps())
     options = json.loads((path / "manifest.json").read_bytes())["configuration"]["options"]
     assert options["image_shape"] == [4, 4, 1]
 
