@@ -88,17 +88,26 @@ class Succession:
         self._challenger = offer.challenger
         before, version = self.pipeline.bundle, offer.champion.version
         if version == before.version:
+            if offer.predecessor is not None:
+                self._try(offer.promotion, version, offer.predecessor)
             self._seat(before)
             return
         predecessor = self._trial.predecessor if self._trial else before  # not one that is on trial itself
         # Going back to a model that was found sound needs no guard. One that was never tried here may lie in between, when two
         # were promoted at once.
         goes_back = offer.promotion.action == "rollback" and version in self._proven
-        guarded = self._guard_records > 0 and not goes_back and version != predecessor.version
-        guard = Guard(version, self.pipeline.target_alert_rate, self._guard_records)
-        self._trial = Trial(offer.promotion, predecessor, guard) if guarded else None
+        self._trial = None
+        if not goes_back and version != predecessor.version:
+            self._try(offer.promotion, version, predecessor)
         self._seat(offer.champion)
         self._outcomes.swapped(offer.promotion, before.version)
+
+    def _try(self, promotion: Promotion, version: str, predecessor: Bundle) -> None:
+        """Has the guard watch a champion from now on, if it watches any."""
+        if self._guard_records > 0:
+            self._proven.discard(version)
+            guard = Guard(version, self.pipeline.target_alert_rate, self._guard_records)
+            self._trial = Trial(promotion, predecessor, guard)
 
     def _end_trial(self, trial: Trial) -> None:
         self._trial = None

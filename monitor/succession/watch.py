@@ -6,15 +6,19 @@ import logging
 import queue
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from monitor.errors import BundleError
 from monitor.model.bundle import Bundle
-from monitor.model.promotions import Promotion
+from monitor.model.promotions import Promotion, previous_champion
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 
 log = logging.getLogger(__name__)
+
+# A champion that is older than this has been watched by whoever followed it.
+FRESH = timedelta(days=1)
 
 
 class Listener(Protocol):
@@ -41,11 +45,13 @@ class Offer:
         promotion: the entry that says so.
         champion: the model to score.
         challenger: the model to be tried beside it, if any.
+        predecessor: the champion before, where the champion in service at the start may not have been watched to the end.
     """
 
     promotion: Promotion
     champion: Bundle
     challenger: Bundle | None
+    predecessor: Bundle | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class RegistryWatch:
         self._offered: str | None = None  # id of the entry that was offered last
         self._complained: str | None = None  # id of the entry that could not be used
         self._unwanted: Unwanted | None = None
-        self._told_read_only = False
+        self._told_cannot_roll_back = False
         self._offers: queue.SimpleQueue[Offer] = queue.SimpleQueue()
         self._woken = threading.Event()
         self._ended = threading.Event()
@@ -118,7 +124,7 @@ class RegistryWatch:
     def undo(self, unwanted: Unwanted) -> None:
         """Has the registry go back, now and at every look until it does; the unwanted promotion is not offered again."""
         self._unwanted = unwanted
-        self._told_read_only = False
+        self._told_cannot_roll_back = False
         self._woken.set()
 
     def _run(self) -> None:
@@ -139,6 +145,8 @@ class RegistryWatch:
         except BundleError as error:
             self._listener.reachable(yes=False)
             log.debug("registry_unreachable", extra={"error": str(error)})
+            if self._unwanted is not None:
+                self._tell_cannot_roll_back(self._unwanted, error)
             return
         unwanted = self._unwanted
         if unwanted is not None and last is not None and unwanted.stands(last):
@@ -151,14 +159,18 @@ class RegistryWatch:
         try:
             entry = self._registry.rollback(self._model, author="guard", reason=unwanted.reason, champion=version)
         except BundleError as error:
-            if not self._told_read_only:
-                self._listener.cannot_roll_back(version, str(error))
-            self._told_read_only = True
+            self._tell_cannot_roll_back(unwanted, error)
             return
         self._unwanted = None
         if entry is not None:  # otherwise somebody else was faster
             self._listener.rolled_back(entry)
         self._woken.set()  # look again at once
+
+    def _tell_cannot_roll_back(self, unwanted: Unwanted, error: BundleError) -> None:
+        """Once about each promotion that is to be undone."""
+        if not self._told_cannot_roll_back:
+            self._listener.cannot_roll_back(unwanted.promotion.champion, str(error))
+        self._told_cannot_roll_back = True
 
     def _offer(self, last: Promotion) -> None:
         try:
@@ -171,12 +183,32 @@ class RegistryWatch:
         except BundleError as error:
             self._complain(last, str(last.challenger), error)
             challenger = None
+        predecessor = self._fresh_ones_predecessor(last) if self._offered is None else None
         self._offered = last.id
         # The predecessor stays at hand, for going back at once.
-        kept = (self._champion, champion, challenger)
+        kept = (self._champion, champion, challenger, predecessor)
         self._loaded = {bundle.version: bundle for bundle in kept if bundle is not None}
         self._champion = champion
-        self._offers.put(Offer(last, champion, challenger))
+        self._offers.put(Offer(last, champion, challenger, predecessor))
+
+    def _fresh_ones_predecessor(self, last: Promotion) -> Bundle | None:
+        """Of a champion that became it shortly before this process began; None where there is none that can be used."""
+        if datetime.now(UTC) - datetime.fromisoformat(last.time) > FRESH:
+            return None
+        try:
+            entries = self._registry.promotions(self._model)
+            made = next(entry for entry in reversed(entries) if entry.action != "challenge")
+            before = previous_champion(entries)
+            if (
+                before is None
+                or made.action == "rollback"
+                or datetime.now(UTC) - datetime.fromisoformat(made.time) > FRESH
+            ):
+                return None
+            return self._load(before)
+        except BundleError as error:
+            log.warning("predecessor_not_usable", extra={"version": last.champion, "error": str(error)})
+            return None
 
     def _complain(self, entry: Promotion, version: str, error: BundleError) -> None:
         """Once about each entry."""

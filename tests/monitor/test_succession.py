@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -272,6 +273,50 @@ def test_where_the_registry_is_read_only_the_old_model_scores_here_alone_and_it_
         assert last.author == "guard"
     finally:
         shutil.rmtree(folder)
+
+
+def test_where_the_registry_does_not_answer_it_says_so_once_and_goes_back_later(scene: Scene) -> None:
+    scene.promote(bad_one(scene))
+    scene.turn()
+    scene.judge(128)
+    entry = scene.folder / "registry" / "aliases" / "machines" / "000002.json"
+    content = entry.read_bytes()
+    entry.write_bytes(b"no json")
+    scene.succession.turn()
+    for _ in range(3):
+        scene.turn()
+    assert scene.version == scene.champion
+    assert [event.kind for event in scene.events] == ["swapped", "fell_back"]
+    entry.write_bytes(content)
+    scene.turn()
+    assert scene.registry.champion("machines") == scene.champion
+    assert [event.kind for event in scene.events] == ["swapped", "fell_back", "rolled_back"]
+
+
+def test_a_bad_model_promoted_while_no_monitor_ran_is_sent_away(scene: Scene) -> None:
+    bad = bad_one(scene)
+    scene.promote(bad)
+    scene.registry.challenge("machines", sound(scene), author="gate", reason="to be tried")
+    later = Scene(scene.folder, scene.registry, bad)
+    later.turn()
+    assert later.succession.most_rows == GUARDED_ROWS
+    later.judge(128)
+    later.turn()
+    later.turn()
+    assert later.version == scene.champion == later.registry.champion("machines")
+    assert [event.kind for event in later.events] == ["rolled_back"]
+    again = Scene(scene.folder, scene.registry, scene.champion)
+    again.turn()
+    assert again.succession.most_rows > GUARDED_ROWS, "one that was gone back to needs no guard"
+
+
+def test_a_champion_of_long_ago_is_not_watched_at_the_start(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.succession.watch.FRESH", timedelta(0))
+    new = sound(scene)
+    scene.promote(new)
+    later = Scene(scene.folder, scene.registry, new)
+    later.turn()
+    assert later.succession.most_rows > GUARDED_ROWS
 
 
 def damaged(scene: Scene, version: str) -> str:
