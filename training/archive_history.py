@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -29,6 +30,7 @@ def read_archive(store: Store, model: str, schema: Schema, feedback: Feedback, *
 
     Confirmed anomalies are left out, and so are flagged records that nobody judged and that are far beyond chance, as long as
     they are few of their stretch of time. Other flagged ones stay: without them the tail of every calibration were too short.
+    Of the false alarms in the sample every second one is learned from; the others, and those beyond the sample, judge models.
 
     Args:
         store: of the archive.
@@ -48,16 +50,24 @@ def read_archive(store: Store, model: str, schema: Schema, feedback: Feedback, *
             f"holds no records of model {model!r} with this schema; set `archive` for `ganwatch run`, or give --data",
         )
     sample = _smallest_keys(sample, max_rows)
-    confirmed, outliers = _confirmed(sample, feedback), _outliers(sample, feedback)
-    kept = sample.filter(~(confirmed | outliers)).sort(TIME, maintain_order=True)
+    confirmed, outliers = _said(sample, feedback, anomaly=True), _outliers(sample, feedback)
+    false_alarms = _said(sample, feedback, anomaly=False)
+    judging = false_alarms & (false_alarms.cum_sum() % 2 == 0)
+    kept = sample.filter(~(confirmed | outliers | judging)).sort(TIME, maintain_order=True)
     history = History(
         frame=kept.select(schema.feature_names),
         source=f"archive {store.url}",
         times=kept.get_column(TIME).to_numpy(),
         invalid=Counter(),
     )
-    labelled, labels = _labelled(store, model, schema, sample, feedback)
-    left_out = {"confirmed anomalies": int(confirmed.sum()), "outliers": int((outliers & ~confirmed).sum())}
+    learned = set(sample.filter(false_alarms & ~judging).get_column(ALERT_ID))
+    judges = {alert: right for alert, right in feedback.anomalies.items() if alert not in learned}
+    labelled, labels = _labelled(store, model, schema, sample, judges)
+    left_out = {
+        "confirmed anomalies": int(confirmed.sum()),
+        "outliers": int((outliers & ~confirmed).sum()),
+        "false alarms to judge by": int(judging.sum()),
+    }
     return RetrainingData(history, labelled, labels, left_out)
 
 
@@ -87,12 +97,10 @@ def _smallest_keys(sample: pl.DataFrame, max_rows: int) -> pl.DataFrame:
     return sample[chosen]
 
 
-def _confirmed(sample: pl.DataFrame, feedback: Feedback) -> pl.Series:
-    return (
-        sample.get_column(ALERT_ID)
-        .is_in([alert for alert, right in feedback.anomalies.items() if right])
-        .fill_null(value=False)
-    )
+def _said(sample: pl.DataFrame, feedback: Feedback, *, anomaly: bool) -> pl.Series:
+    """Bool: people called it so."""
+    alerts = [alert for alert, right in feedback.anomalies.items() if right is anomaly]
+    return sample.get_column(ALERT_ID).is_in(alerts).fill_null(value=False)
 
 
 def _outliers(sample: pl.DataFrame, feedback: Feedback) -> pl.Series:
@@ -109,15 +117,15 @@ def _outliers(sample: pl.DataFrame, feedback: Feedback) -> pl.Series:
 
 
 def _labelled(
-    store: Store, model: str, schema: Schema, sample: pl.DataFrame, feedback: Feedback
+    store: Store, model: str, schema: Schema, sample: pl.DataFrame, judges: Mapping[str, bool]
 ) -> tuple[pl.DataFrame | None, NDArray[np.bool_] | None]:
-    """The judged records that are still at hand, flagged ones and those of the sample."""
-    if not feedback.anomalies:
+    """The judged records that are still at hand, flagged ones and those of the sample; `judges` is by alert."""
+    if not judges:
         return None, None
     flagged = _read(store, model, schema, "flagged")
     known = sample if flagged is None else pl.concat([flagged, sample])
-    judged = known.filter(pl.col(ALERT_ID).is_in(list(feedback.anomalies))).unique(ALERT_ID, maintain_order=True)
+    judged = known.filter(pl.col(ALERT_ID).is_in(list(judges))).unique(ALERT_ID, maintain_order=True)
     if not judged.height:
         return None, None
-    labels = np.array([feedback.anomalies[alert] for alert in judged.get_column(ALERT_ID)], dtype=bool)
+    labels = np.array([judges[alert] for alert in judged.get_column(ALERT_ID)], dtype=bool)
     return judged.select(schema.feature_names), labels

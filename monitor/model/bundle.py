@@ -198,7 +198,8 @@ def parse_manifest(file: object, content: bytes) -> Manifest:
     """
     manifest: Manifest = _parse(file, lambda data: msgspec.json.decode(data, type=Manifest), content)
     if manifest.format != FORMAT:
-        raise BundleError(file, "is of another format version", expected=FORMAT, found=manifest.format)
+        problem = "is of another format version; train the model anew with `ganwatch train`"
+        raise BundleError(file, problem, expected=FORMAT, found=manifest.format)
     if set(manifest.files) != set(FILES):
         raise BundleError(
             file, "lists other files", expected=", ".join(sorted(FILES)), found=", ".join(sorted(manifest.files))

@@ -102,7 +102,8 @@ def bad_challenger(stage: Stage, seed: int) -> Outcome:
     last = registry.last_promotion(MODEL)
     said = {json.loads(record.value)["kind"] for record in read_all(stream.kafka.bootstrap, events)}
     alerts = read_alerts(stream.kafka.bootstrap, stream.alerts)
-    flagged = sum(alert["model"]["version"] == bad for alert in alerts)
+    flagged = [alert["record"]["offset"] for alert in alerts if alert["model"]["version"] == bad]
+    judged = max(flagged) - min(flagged) + 1
     lost, wrong = e2e_swaps.compare(registry, stream.features, load.records[: load.sent], load.sent, alerts)
     return Outcome(
         demands={
@@ -110,12 +111,13 @@ def bad_challenger(stage: Stage, seed: int) -> Outcome:
             "the registry is back, by the guard's word": last is not None
             and (last.champion, last.author) == (first, "guard"),
             "an event says so": "rolled_back" in said,
+            "the bad model judges at most 2,000 records": judged <= 2000,
             "nothing is lost": lost == 0,
             "every alert says what the model would that it names": wrong == 0,
         },
         recover_s=back_s,
-        figures={"guard_alerts_of_the_bad_model": flagged, "guard_lost": lost, "guard_wrong": wrong},
-        notes=f"{flagged} alerts of the bad model before it was sent away",
+        figures={"guard_records_of_the_bad_model": judged, "guard_lost": lost, "guard_wrong": wrong},
+        notes=f"{len(flagged)} alerts of the bad model, on {judged} records, before it was sent away",
     )
 
 

@@ -170,7 +170,7 @@ def test_damage_that_its_digest_covers_raises_nothing_but_a_bundle_error(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda m: m.update(format="ganwatch.bundle/2"), "another format version (expected ganwatch.bundle/1, found ganwatch.bundle/2)"),
+        (lambda m: m.update(format="ganwatch.bundle/2"), "`ganwatch train` (expected ganwatch.bundle/1, found ganwatch.bundle/2)"),
         (lambda m: m["files"].update({"../../etc/passwd": "00"}), "lists other files"),
         (lambda m: m["files"].pop("golden.npz"), "lists other files"),
         (lambda m: m.update(files={f"../bundle/{name}": digest for name, digest in m["files"].items()}), "lists other files"),

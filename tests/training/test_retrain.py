@@ -71,6 +71,15 @@ def test_a_sound_challenger_becomes_champion_by_word_of_the_gate(registry: Regis
     assert_whole(registry)
 
 
+def test_it_works_wherever_the_registry_lies(registry_url: str) -> None:
+    registry = Registry(registry_url)
+    first, second = run(registry, 60), run(registry, 61)
+    assert [first.outcome, second.outcome] == ["promoted", "promoted"]
+    assert run(registry, 62, train=blind).outcome == "refused"
+    assert registry.champion("machines") == second.version
+    assert_whole(registry)
+
+
 def test_old_versions_go_when_only_some_are_to_be_kept(registry: Registry) -> None:
     for seed in (61, 62, 63):
         assert run(registry, seed, plan=replace(PLAN, keep=1)).outcome == "promoted"
