@@ -27,7 +27,8 @@ class Guard:
     """Compares a new champion with its predecessor on the same records, until one of the two is sure.
 
     A share k/n is too high when a true share at its limit would exceed it with a probability below 1e-6, by the Chernoff bound
-    exp(-n KL(k/n ‖ limit)) (Hoeffding 1963, theorem 1). It is looked at after each micro-batch.
+    exp(-n KL(k/n ‖ limit)) (Hoeffding 1963, theorem 1). It is looked at after each micro-batch. That a model flags too little is
+    not seen in its flags, of which some thousand records have too few to tell, but in its p-values as a whole.
 
     Attributes:
         version: of the watched model; micro-batches of other ones are passed over.

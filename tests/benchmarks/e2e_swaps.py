@@ -128,7 +128,7 @@ def swap_under_load(folder: Path, kafka: Kafka, registry: Registry, swaps: int) 
         "swaps": len(swapped),
         "swap_records": sent,
         "swap_alerts": len(alerts),
-        "swap_lost": lost + sent - metrics["ganwatch_records_scored_total"],
+        "swap_lost": lost + abs(sent - metrics["ganwatch_records_scored_total"]),
         "swap_wrong": wrong,
         "swap_rolled_back": metrics['ganwatch_model_swaps_total{outcome="rolled_back"}'],
         "swap_pause_p99_s": round(max(0.0, float(np.quantile(around, 0.99)) - usual), 3),
