@@ -216,7 +216,7 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str, repor
     if metrics["restarts"]:
         console.print(f"restarts   {len(metrics['restarts'])}: {'; '.join(metrics['restarts'])}")
     if metrics["collapse"]:
-        console.print(f"collapse   of the last attempt, too: {metrics['collapse']}; try another seed or detector")
+        console.print(f"collapse   of the last attempt, too: {metrics['collapse']}")
     if metrics["trimmed_rows"]:
         console.print(
             f"trimmed    {metrics['trimmed_rows']} training rows with the sparsest surroundings were left out"

@@ -20,6 +20,8 @@ LEAST_DIVERSITY = 0.05
 _CALLS_IN_COLLAPSE = 5
 # Before this share of the steps nothing is called a collapse.
 _COLLAPSE_FROM = 0.25
+# What helps against divergence.
+LOWER_RATE = "lower learning_rate"
 
 
 def use_one_thread_an_operation() -> None:
@@ -81,12 +83,13 @@ class TrainingCollapse(ConfigError):  # noqa: N818 - the name says what happened
     Attributes:
         step: after how many steps it was seen.
         reason: what was seen, in words.
+        remedy: what may help.
     """
 
-    def __init__(self, step: int, reason: str) -> None:
+    def __init__(self, step: int, reason: str, remedy: str) -> None:
         """Keeps its parts."""
-        super().__init__("training", f"{reason} after {step} steps; lower learning_rate")
-        self.step, self.reason = step, reason
+        super().__init__("training", f"{reason} after {step} steps; {remedy}")
+        self.step, self.reason, self.remedy = step, reason, remedy
 
 
 @dataclass(frozen=True)
@@ -192,13 +195,17 @@ class CollapseWatch:
         diversity = self.measure_diversity()
         self._calls = self._calls + 1 if diversity < LEAST_DIVERSITY else 0
         if self._calls >= _CALLS_IN_COLLAPSE:
-            self.collapse = TrainingCollapse(step, f"generated rows vary {diversity:.1%} as much as the data")
+            self.collapse = TrainingCollapse(
+                step, f"generated rows vary {diversity:.1%} as much as the data", "try another seed or detector"
+            )
             if self.ends_training:
                 raise self.collapse
 
 
 def measure_diversity(X: NDArray[np.float32], generated: NDArray[np.float32]) -> float:
     """Spread of generated rows as a share of that of the data, in [0, 1]; 1 where the data do not vary.
+
+    A column counts by its variance: hundreds of rare levels, of which few rows ever show one, say little of a generator.
 
     Args:
         X: float32 (n, d), training rows.
@@ -209,7 +216,7 @@ def measure_diversity(X: NDArray[np.float32], generated: NDArray[np.float32]) ->
     if not varies.any():
         return 1.0
     shares = generated.std(axis=0, dtype=np.float64)[varies] / spread[varies]
-    return float(np.mean(np.minimum(1.0, shares)))
+    return float(np.average(np.minimum(1.0, shares), weights=spread[varies] ** 2))
 
 
 def train(
@@ -259,7 +266,7 @@ def train(
 def _refuse_divergence(losses: Mapping[str, float], step: int) -> None:
     diverged = [name for name, loss in losses.items() if not np.isfinite(loss)]
     if diverged:
-        raise TrainingCollapse(step, f"loss {diverged[0]!r} is {losses[diverged[0]]}")
+        raise TrainingCollapse(step, f"loss {diverged[0]!r} is {losses[diverged[0]]}", LOWER_RATE)
 
 
 def make_pseudo_anomalies(X: NDArray[np.float32], rng: np.random.Generator) -> LabelledRows:

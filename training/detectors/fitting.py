@@ -16,6 +16,7 @@ from training.detectors.trimming import trim
 from training.samples import SampleTaker
 from training.sampling import DistinctRowSampler, EpochSampler, RowSampler
 from training.trainer import (
+    LOWER_RATE,
     STEPS_PER_CALL,
     CollapseWatch,
     EarlyStopping,
@@ -118,10 +119,17 @@ def _fit_once(detector: NetworkDetector, task: Task, *, ends_at_collapse: bool) 
         on_progress=task.on_progress,
     )
     detector.calibrate(rows.calibrate)
+    _refuse_what_cannot_score(detector, history.best_step)
     collapse = watch.collapse
     if collapse is None and _measures_auroc(detector.options, task.validation):
-        collapse = _judge_evaluations(history)
+        collapse = _judge_evaluations(history, are_labelled=task.validation is not None)
     return replace(history, collapse=collapse)
+
+
+def _refuse_what_cannot_score(detector: NetworkDetector, step: int) -> None:
+    """The losses show what a step did only at the next one: of the last steps the weights themselves have to tell."""
+    if not all(np.isfinite(weight).all() for network in detector.networks for weight in network.weights):
+        raise TrainingCollapse(step, "weights or units of the score are not finite", LOWER_RATE)
 
 
 def _hold_out(detector: NetworkDetector, task: Task) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
@@ -242,9 +250,10 @@ def _make_evaluation(
     return evaluate
 
 
-def _judge_evaluations(history: TrainingHistory) -> TrainingCollapse | None:
+def _judge_evaluations(history: TrainingHistory, *, are_labelled: bool) -> TrainingCollapse | None:
     """A score that never told broken rows from whole ones has collapsed."""
     qualities = [evaluation.quality for evaluation in history.evaluations]
     if len(qualities) < _EVALUATIONS_TO_JUDGE or max(qualities) > 0.5:
         return None
-    return TrainingCollapse(history.evaluations[-1].step, f"validation AUROC is {max(qualities):.2f} at best")
+    remedy = "see whether the labels are right" if are_labelled else 'checkpoint = "last" does without'
+    return TrainingCollapse(history.evaluations[-1].step, f"validation AUROC is {max(qualities):.2f} at best", remedy)

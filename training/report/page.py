@@ -148,7 +148,7 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
         )
     yield from (f"Started anew: {restart}" for restart in metrics.get("restarts", ()))
     if metrics.get("collapse"):
-        yield f"The last attempt collapsed, too: {metrics['collapse']}. Try another seed or detector."
+        yield f"The last attempt collapsed, too: {metrics['collapse']}."
     if metrics.get("trimmed_rows"):
         yield f"{metrics['trimmed_rows']:,} training rows, those with the sparsest surroundings, were left out."
     if metrics.get("calibration_tail", ()) is None:

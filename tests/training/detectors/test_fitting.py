@@ -12,13 +12,32 @@ from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
 from tests.training.detectors.material import break_relations, make_correlated_rows
-from training.detectors.autoencoder import Autoencoder, AutoencoderOptions, Coders
+from training.detectors.autoencoder import Autoencoder, AutoencoderOptions, AutoencoderTraining, Coders
 from training.detectors.efficient_gan import EfficientGAN, draw_masks
 from training.detectors.efficient_gan_options import EfficientGANOptions
+from training.detectors.steps import Clock
 from training.detectors.vae import VAE, VAEOptions
 from training.trainer import CollapseWatch, TrainingCollapse, measure_diversity
 
 pytestmark = pytest.mark.training
+
+
+class LateDivergence(AutoencoderTraining):
+    """The update of the last step spoils the weights; the losses, measured before it, are sound."""
+
+    def step(self, rows: tf.Tensor, clock: Clock) -> tuple[tf.Tensor, ...]:
+        losses = super().step(rows, clock)
+        spoilt = tf.where(clock.step == self.steps - 1, np.float32(np.nan), np.float32(0.0))
+        for weight in self._networks.weights:
+            weight.assign_add(tf.fill(weight.shape, spoilt))
+        return losses
+
+
+class LateDiverging(Autoencoder):
+    """Ends in weights that are no numbers."""
+
+    def make_training(self, networks: Coders, averages: Coders, X: Any, **arguments: Any) -> LateDivergence:
+        return LateDivergence(networks, averages, X, **arguments)
 
 
 class CountingAutoencoder(Autoencoder):
@@ -38,13 +57,19 @@ def test_a_training_that_diverges_starts_anew_and_fails_with_the_fix_when_it_alw
     assert detector.built == 3  # those that score, and those of two attempts
 
 
+def test_a_training_that_diverges_in_its_last_step_is_refused() -> None:
+    detector = LateDiverging(6, AutoencoderOptions(steps=50, checkpoint="last", max_restarts=0), seed=0)
+    with pytest.raises(ConfigError, match="not finite after 50 steps; lower learning_rate"):
+        detector.fit(make_correlated_rows(100, np.random.default_rng(0)))
+
+
 def test_a_generator_that_makes_one_row_only_is_counted_and_reported() -> None:
     rows = make_correlated_rows(300, np.random.default_rng(0))
     detector = VAE(6, VAEOptions(steps=600, kl_weight=100.0, max_restarts=1, checkpoint="last"), seed=0)
     history = detector.fit(rows)
     assert [str(restart)[:45] for restart in history.restarts] == ["training: generated rows vary 0.0% as much as"]
     assert history.collapse is not None
-    assert "after" in str(history.collapse)
+    assert history.collapse.remedy == "try another seed or detector"
 
 
 def test_a_sound_training_reports_no_collapse() -> None:
@@ -75,6 +100,15 @@ def test_diversity_is_the_spread_of_generated_rows_where_the_data_vary() -> None
     generated = np.array([[1.0, 0.0, 9.0], [1.0, 1.0, 0.0]], np.float32)
     assert measure_diversity(X, generated) == pytest.approx((0.0 + 0.5) / 2)
     assert measure_diversity(X[:, 2:], generated[:, 2:]) == 1.0
+
+
+def test_levels_that_are_too_rare_to_be_generated_make_no_collapse() -> None:
+    rng = np.random.default_rng(0)
+    number, levels = rng.standard_normal((4000, 1)), np.eye(1000)[rng.integers(0, 1000, 4000)]
+    X = np.column_stack([number, levels]).astype(np.float32)
+    generated = X * (np.arange(1001) == 0)
+    assert measure_diversity(X, generated) == pytest.approx(0.5, abs=0.01)
+    assert measure_diversity(X, X * 0) == 0.0
 
 
 def test_what_was_trimmed_scores_higher_than_where_it_was_trained_on() -> None:
