@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.detectors.options import FEW_ROWS, DetectorOptions
@@ -238,14 +237,14 @@ def _make_evaluation(
             return None
         held_out = rows.held_out[: detector.most_scored_rows]
         if detector.options.checkpoint == "reconstruction":
-            return lambda: -detector.measure_reconstruction_error(tf.constant(held_out))
+            return lambda: -detector.measure_reconstruction_error(held_out)
         labelled = make_pseudo_anomalies(held_out, detector.rng)
         if not labelled.y.any():  # all rows are equal: no exchange makes another one
             return None
 
     def evaluate() -> float:
         detector.calibrate(rows.calibrate)
-        return measure_auroc(detector.score, labelled)
+        return measure_auroc(detector.score_rows, labelled)
 
     return evaluate
 

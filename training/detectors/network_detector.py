@@ -11,7 +11,7 @@ held out of training (or on training rows; or left at 1).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,6 +28,8 @@ from training.trainer import LabelledRows, Progress, TrainingHistory
 
 _MAX_LATENT_DIM = 16
 _CALIBRATION_ROWS = 50_000
+# Outside of training so many values of rows go through the networks at once; what layers make of them takes a multiple.
+_VALUES_AT_ONCE = 2**23
 # A column that is reconstructed exactly in training gets this unit, so that a first deviation stays finite.
 _SMALLEST_UNIT = 1e-3
 _SMALLEST_EXPLAINED_UNIT = 0.01
@@ -179,10 +181,18 @@ class NetworkDetector(ABC):
         weighted = zip(self.shares, parts, member.units.terms, strict=True)
         return tf.add_n([share * (part / unit) for share, part, unit in weighted if part is not None])
 
-    def measure_reconstruction_error(self, X: tf.Tensor) -> float:
+    def score_rows(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of any number of rows, float32 (n,), in bounded memory."""
+        return np.concatenate([np.asarray(self.score(part)) for part in self._parts(X)])
+
+    def measure_reconstruction_error(self, X: NDArray[np.float32]) -> float:
         """Mean |x - x_hat| over rows, columns and members."""
-        errors = [tf.reduce_mean(tf.abs(X - self.measure_terms(member, X).x_hat)) for member in self.members]
-        return float(_mean(errors))
+
+        def measure(rows: tf.Tensor) -> tf.Tensor:
+            terms = [self.measure_terms(member, rows) for member in self.members]
+            return _mean([tf.reduce_mean(tf.abs(rows - one.x_hat)) for one in terms])
+
+        return float(self._mean_over_parts(measure, X))
 
     def prepare(self, X: NDArray[np.float32]) -> None:  # noqa: B027
         """Learns from the training rows float32 (n, n_features) what takes no steps; called once before these."""
@@ -191,14 +201,33 @@ class NetworkDetector(ABC):
         """Sets the units of the score from rows float32 (n, n_features)."""
         if self.options.score_units == "raw":
             return
-        rows = tf.constant(X)
         for member in self.members:
-            units = member.units
-            squares = tf.reduce_mean(tf.square(rows - self.measure_terms(member, rows).x_hat), axis=0)
-            units.residual.assign(tf.maximum(tf.sqrt(self.backbone.pool(squares)), _SMALLEST_UNIT))
-            for unit, part in zip(units.terms, self.measure_terms(member, rows).parts, strict=True):
-                if part is not None:
-                    unit.assign(_mean_or_one(part))
+            self._calibrate_member(member, X)
+
+    def _calibrate_member(self, member: Member, X: NDArray[np.float32]) -> None:
+        """The units of the columns first: the terms are measured in them."""
+
+        def measure_squares(rows: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(tf.square(rows - self.measure_terms(member, rows).x_hat), axis=0)
+
+        def measure_parts(rows: tf.Tensor) -> tf.Tensor:
+            parts = self.measure_terms(member, rows).parts
+            return tf.stack([tf.constant(0.0) if part is None else tf.reduce_mean(part) for part in parts])
+
+        squares = self._mean_over_parts(measure_squares, X)
+        member.units.residual.assign(tf.maximum(tf.sqrt(self.backbone.pool(squares)), _SMALLEST_UNIT))
+        means = self._mean_over_parts(measure_parts, X)
+        for unit, mean in zip(member.units.terms, tf.unstack(means), strict=True):
+            unit.assign(tf.where(mean > 0, mean, 1.0))
+
+    def _mean_over_parts(self, measure: Callable[[tf.Tensor], tf.Tensor], X: NDArray[np.float32]) -> tf.Tensor:
+        """Mean over all rows of what `measure` gives as the mean over some."""
+        return tf.add_n([measure(part) * (len(part) / len(X)) for part in self._parts(X)])
+
+    def _parts(self, X: NDArray[np.float32]) -> Iterator[tf.Tensor]:
+        """X in parts of bounded size."""
+        n_rows = max(1, _VALUES_AT_ONCE // self.n_features)
+        return (tf.constant(X[first : first + n_rows]) for first in range(0, len(X), n_rows))
 
 
 def choose_latent_dim(n_features: int) -> int:
@@ -208,11 +237,6 @@ def choose_latent_dim(n_features: int) -> int:
 
 def _mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
     return values[0] if len(values) == 1 else tf.add_n(list(values)) / len(values)
-
-
-def _mean_or_one(values: tf.Tensor) -> tf.Tensor:
-    mean = tf.reduce_mean(values)
-    return tf.where(mean > 0, mean, 1.0)
 
 
 def _check_rows(X: NDArray[np.float32], n_features: int) -> None:

@@ -12,9 +12,11 @@ from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
 from tests.training.detectors.material import break_relations, make_correlated_rows
+from training.detectors import network_detector
 from training.detectors.autoencoder import Autoencoder, AutoencoderOptions, AutoencoderTraining, Coders
 from training.detectors.efficient_gan import EfficientGAN, draw_masks
 from training.detectors.efficient_gan_options import EfficientGANOptions
+from training.detectors.network_detector import Member, Terms
 from training.detectors.steps import Clock
 from training.detectors.vae import VAE, VAEOptions
 from training.trainer import CollapseWatch, TrainingCollapse, measure_diversity
@@ -41,9 +43,14 @@ class LateDiverging(Autoencoder):
 
 
 class CountingAutoencoder(Autoencoder):
-    """Counts the networks that it builds."""
+    """Counts the networks that it builds and the most rows that went through them at once."""
 
     built = 0
+    most_rows = 0
+
+    def measure_terms(self, member: Member, X: tf.Tensor) -> Terms:
+        self.most_rows = max(self.most_rows, len(X))
+        return super().measure_terms(member, X)
 
     def build_networks(self) -> Coders:
         self.built += 1
@@ -172,6 +179,25 @@ def test_held_out_rows_are_not_trained_on_and_set_the_units() -> None:
     train_rows_score = float(np.mean(detector.score(tf.constant(X))))
     assert train_rows_score == pytest.approx(1.0, rel=0.2)
     assert train_rows_score != pytest.approx(1.0, rel=1e-4)
+
+
+def test_many_rows_are_measured_in_parts_as_they_would_be_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = make_correlated_rows(500, np.random.default_rng(0))
+    detector = CountingAutoencoder(6, AutoencoderOptions(), seed=0)
+
+    def measure() -> tuple[np.ndarray, np.ndarray, float]:
+        detector.calibrate(X)
+        units = np.hstack([weight.numpy() for weight in detector.members[0].units.weights])
+        return units, detector.score_rows(X), detector.measure_reconstruction_error(X)
+
+    at_once = measure()
+    assert detector.most_rows == 500
+    detector.most_rows = 0
+    monkeypatch.setattr(network_detector, "_VALUES_AT_ONCE", 6 * 64)
+    in_parts = measure()
+    assert detector.most_rows == 64
+    for whole, pieces in zip(at_once, in_parts, strict=True):
+        np.testing.assert_allclose(pieces, whole, rtol=1e-5)
 
 
 def test_masks_hide_every_column_equally_often() -> None:
