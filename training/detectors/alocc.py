@@ -38,9 +38,9 @@ from training.detectors.network_detector import Member, NetworkDetector, Terms
 from training.detectors.networks import SpectralNormalisation, kernels_of, surprise
 from training.detectors.options import (
     ADVERSARIAL_IMAGE_DEFAULTS,
-    AdversarialOptions,
     Checkpoint,
     DetectorOptions,
+    MixedLossOptions,
     Share,
 )
 from training.detectors.similarity import Similarity, measure_distance
@@ -70,7 +70,7 @@ _PAPER: dict[str, Any] = {
 }
 
 
-class ALOCCOptions(AdversarialOptions):
+class ALOCCOptions(MixedLossOptions):
     """Everything that shapes an ALOCC; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})

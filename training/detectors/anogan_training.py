@@ -51,8 +51,10 @@ class AnoGANTraining(Training):
         kernels = kernels_of(networks.discriminator) if self.options.spectral_normalisation else []
         self._normalisation = SpectralNormalisation(kernels, named["rng"])
         self._latent_dim = networks.generator.input_shape[1]
-        share = self.options.encoder_share if networks.encoder is not None else 0.0
-        self.first_evaluation = max(1, round((1 - share) * self.steps))
+        self._adversarial_steps = self.steps
+        if networks.encoder is not None:
+            self._adversarial_steps = max(1, round((1 - self.options.encoder_share) * self.steps))
+            self.first_evaluation = self._adversarial_steps
 
     def step(self, rows: tf.Tensor, clock: Clock) -> tuple[tf.Tensor, ...]:
         """A step of D and one of G, or later one of E."""
@@ -60,7 +62,7 @@ class AnoGANTraining(Training):
         if encoder is None:
             return self._step_adversaries(rows, clock)
         losses: tuple[tf.Tensor, ...] = tf.cond(
-            clock.step < self.first_evaluation,
+            clock.step < self._adversarial_steps,
             lambda: self._step_adversaries(rows, clock),
             lambda: self._step_encoder(encoder, rows, clock),
         )
@@ -73,13 +75,13 @@ class AnoGANTraining(Training):
 
     def average(self, clock: Clock) -> None:
         """The averages of G and D stand still while E learns to invert them."""
-        adversaries = tf.where(clock.step < self.first_evaluation, clock.share, 0.0)
+        adversaries = tf.where(clock.step < self._adversarial_steps, clock.share, 0.0)
         for average, network in zip(self.averages.models, self._networks.models, strict=True):
             share = clock.share if network is self._networks.encoder else adversaries
             move_averages(variables_of(average), variables_of(network), share)
 
     def _step_adversaries(self, rows: tf.Tensor, clock: Clock) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        decay = self._decay(clock.step, self.first_evaluation)
+        decay = self._decay(clock.step, self._adversarial_steps)
         discriminator_loss = self._step_discriminator(self._take(rows[0]), clock.step, decay)
         return discriminator_loss, self._step_generator(rows.shape[1], clock.step, decay), tf.constant(0.0)
 
@@ -112,7 +114,7 @@ class AnoGANTraining(Training):
         self, encoder: keras.Model, rows: tf.Tensor, clock: Clock
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """E learns to find codes with which the averaged G and D reproduce x and its features ("izi_f")."""
-        x, update = self._take(tf.reshape(rows, [-1])), clock.step - self.first_evaluation
+        x, update = self._take(tf.reshape(rows, [-1])), clock.step - self._adversarial_steps
         generator, discriminator = self.averages.generator, self.averages.discriminator
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._encoder_adam.variables)
@@ -121,7 +123,7 @@ class AnoGANTraining(Training):
             loss = tf.reduce_mean(tf.square(x - x_hat))
             loss += self.options.feature_coefficient * tf.reduce_mean(tf.square(features - features_hat))
         gradients = tape.gradient(loss, self._encoder_adam.variables)
-        decay = self._decay(update, self.steps - self.first_evaluation)
+        decay = self._decay(update, self.steps - self._adversarial_steps)
         self._encoder_adam.apply(gradients, decay * self.options.learning_rate, update)
         return tf.constant(0.0), tf.constant(0.0), loss
 

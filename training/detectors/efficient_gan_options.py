@@ -11,7 +11,7 @@ from pydantic import Field
 from training.detectors.options import (
     ADVERSARIAL_IMAGE_DEFAULTS,
     FEW_ROWS,
-    AdversarialOptions,
+    MixedLossOptions,
     ScoreUnits,
     Share,
     Width,
@@ -49,7 +49,7 @@ _PAPER: dict[str, Any] = {
 }
 
 
-class EfficientGANOptions(AdversarialOptions):
+class EfficientGANOptions(MixedLossOptions):
     """Everything that shapes an EfficientGAN; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})

@@ -32,7 +32,7 @@ from pydantic import Field
 
 from training.detectors.network_detector import Member, NetworkDetector, Terms
 from training.detectors.networks import SpectralNormalisation, kernels_of
-from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, DetectorOptions, Rate, Share
+from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, DetectorOptions, MixedLossOptions, Rate, Share
 from training.detectors.similarity import Similarity, measure_distance
 from training.detectors.steps import Adam, Clock, NetworkGroup, Training, cross_entropy, variables_of
 
@@ -55,7 +55,7 @@ _PAPER: dict[str, Any] = {
 }
 
 
-class GANomalyOptions(AdversarialOptions):
+class GANomalyOptions(MixedLossOptions):
     """Everything that shapes a GANomaly; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})

@@ -110,7 +110,7 @@ class DetectorOptions(BaseModel):
         """Takes options by name.
 
         Raises:
-            ConfigError: with every unknown name and every value out of range.
+            ConfigError: with every unknown name, the known ones, and every value out of range.
         """
         if values.get("image_shape") is not None:
             length = {"steps": None} if values.get("epochs") is not None else {}
@@ -119,6 +119,8 @@ class DetectorOptions(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             problems = [describe_problem(problem) for problem in error.errors()]
+            if any(problem["type"] == "extra_forbidden" for problem in error.errors()):
+                problems.append(f"known are {', '.join(sorted(type(self).model_fields))}")
             raise ConfigError("detector options", problems) from error
 
     @model_validator(mode="after")
@@ -148,6 +150,11 @@ class AdversarialOptions(DetectorOptions):
     spectral_normalisation: bool = Field(default=True, description="keeps D 1-Lipschitz (at most)")
     discriminator_learning_rate: Rate = Field(default=4e-4, description="of D")
     real_label: Rate = Field(default=0.9, description="what D is told about real rows")
+
+
+class MixedLossOptions(AdversarialOptions):
+    """Options of every detector whose generator learns from D and from reconstructions alike."""
+
     warm_up: float = Field(
         default=0.1, ge=0, le=1, description="share of the steps until the adversarial term has full weight"
     )

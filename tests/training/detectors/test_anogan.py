@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from monitor.errors import ConfigError
 from tests.training.detectors.material import make_correlated_rows, run_discriminator, run_mlp, weights_of
 from training.detectors.anogan import AnoGAN, AnoGANOptions
 from training.detectors.anogan_training import AnoGANNetworks
@@ -48,11 +51,28 @@ def test_each_of_several_members_searches_with_its_own_networks() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_a_search_is_evaluated_all_along_and_an_encoder_once_it_learns() -> None:
+    X = make_correlated_rows(200, np.random.default_rng(0))
+
+    def evaluated(**options: Any) -> list[int]:
+        options = {"steps": 200, "checkpoint": "pseudo_anomalies", "search_steps": 5, **options}
+        history = AnoGAN(6, AnoGANOptions(**options), seed=0).fit(X)
+        return [evaluation.step for evaluation in history.evaluations]
+
+    assert evaluated(search="latent") == [50, 100, 150, 200]
+    assert evaluated(search="encoder", encoder_share=0.5) == [100, 150, 200]
+
+
+def test_an_option_that_has_no_effect_here_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'warm_up'"):
+        AnoGANOptions(warm_up=0.5)
+
+
 def test_generator_and_discriminator_stand_still_while_the_encoder_learns() -> None:
     X = make_correlated_rows(300, np.random.default_rng(0))
 
     def train(steps: int, encoder_share: float) -> AnoGANNetworks:
-        options = AnoGANOptions(steps=steps, encoder_share=encoder_share, final_learning_rate=1.0, warm_up=0)
+        options = AnoGANOptions(steps=steps, encoder_share=encoder_share, final_learning_rate=1.0)
         detector = AnoGAN(6, options, seed=0)
         detector.fit(X)
         networks: AnoGANNetworks = detector.members[0].networks
