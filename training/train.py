@@ -37,7 +37,8 @@ from training.split import Split, split_rows
 from training.trainer import LabelledRows, Progress, TrainingHistory, use_one_thread_an_operation
 
 GOLDEN_ROWS = 32
-# Evaluations without improvement before a training with labels ends; there are about fifty in all.
+# Evaluations without improvement before a training with labels ends; there are about fifty in all. The manifest keeps the
+# option as it was given: a retraining, which has no labels, inherits what the manifest says.
 LABELLED_PATIENCE = 10
 VERIFIED_ROWS = 256
 
@@ -122,13 +123,12 @@ def train_model(
     detector_type = find_detector(plan.detector)
     image = {} if schema.image_shape is None else {"image_shape": schema.image_shape}
     options = detector_type.options_type.preset(plan.preset, **{**image, **plan.options})
-    if len(split.validate) and options.early_stop_num is None:
-        options = options.model_copy(update={"early_stop_num": LABELLED_PATIENCE})
+    patience = {"early_stop_num": LABELLED_PATIENCE} if len(split.validate) and options.early_stop_num is None else {}
     train_frame = history.frame[split.train]
     with step("train"):
         preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
         X = preprocessor.transform(train_frame).X
-        detector = detector_type(preprocessor.n_columns, options, plan.seed)
+        detector = detector_type(preprocessor.n_columns, options.model_copy(update=patience), plan.seed)
         validation = _validation_rows(history, split, preprocessor)
         progress = detector.fit(X, validation=validation, on_progress=on_progress)
         trained_s = time.monotonic() - started
