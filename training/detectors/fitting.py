@@ -231,8 +231,9 @@ def _make_evaluation(
 
     It is measured by labels, by copies of held-out rows with exchanged columns, or by how well those are reproduced.
     """
-    labelled = validation
-    if labelled is None:
+    if validation is not None:
+        labelled = _thin(validation, detector.most_scored_rows, detector.rng)
+    else:
         if rows.held_out is None or not _chooses_weights(detector.options):
             return None
         held_out = rows.held_out[: detector.most_scored_rows]
@@ -247,6 +248,14 @@ def _make_evaluation(
         return measure_auroc(detector.score_rows, labelled)
 
     return evaluate
+
+
+def _thin(rows: LabelledRows, most: int, rng: np.random.Generator) -> LabelledRows:
+    """At most `most` rows, of each class at most half of them: AUROC does not depend on the classes' shares."""
+    if len(rows.y) <= most:
+        return rows
+    kept = np.concatenate([rng.permutation(np.flatnonzero(rows.y == label))[: most // 2] for label in (0, 1)])
+    return LabelledRows(rows.X[kept], rows.y[kept])
 
 
 def _judge_evaluations(history: TrainingHistory, *, are_labelled: bool) -> TrainingCollapse | None:

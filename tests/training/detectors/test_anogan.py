@@ -12,8 +12,20 @@ from monitor.errors import ConfigError
 from tests.training.detectors.material import make_correlated_rows, run_discriminator, run_mlp, weights_of
 from training.detectors.anogan import AnoGAN, AnoGANOptions
 from training.detectors.anogan_training import AnoGANNetworks
+from training.detectors.network_detector import Member, Terms
+from training.trainer import LabelledRows
 
 pytestmark = pytest.mark.training
+
+
+class SearchedRows(AnoGAN):
+    """Remembers the most rows that were searched for at once."""
+
+    most_rows = 0
+
+    def measure_terms(self, member: Member, X: tf.Tensor) -> Terms:
+        self.most_rows = max(self.most_rows, len(X))
+        return super().measure_terms(member, X)
 
 
 def test_the_score_weighs_the_distance_from_what_the_generator_makes_and_that_of_the_features() -> None:
@@ -61,6 +73,13 @@ def test_a_search_is_evaluated_all_along_and_an_encoder_once_it_learns() -> None
 
     assert evaluated(search="latent") == [50, 100, 150, 200]
     assert evaluated(search="encoder", encoder_share=0.5) == [100, 150, 200]
+
+
+def test_a_search_is_evaluated_on_some_of_many_labelled_rows_of_which_both_kinds_are_kept() -> None:
+    X = make_correlated_rows(3000, np.random.default_rng(0))
+    detector = SearchedRows(6, AnoGANOptions(search="latent", steps=50, search_steps=2), seed=0)
+    detector.fit(X[:100], validation=LabelledRows(X, (np.arange(3000) < 10).astype(int)))
+    assert detector.most_rows == 510
 
 
 def test_an_option_that_has_no_effect_here_is_refused() -> None:
