@@ -15,7 +15,7 @@ from monitor.errors import ConfigError
 from monitor.model.scorer import Scorer
 from training.commands import train
 from training.detectors import DETECTORS, Detector, find_detector
-from training.export import export_scorer
+from training.export import export_scorer, verify_export
 from training.trainer import Progress
 
 pytestmark = pytest.mark.training
@@ -116,6 +116,20 @@ def list_variants(material: Material, search_steps: int) -> dict[str, Variant]:
 
 
 VARIANTS = list_variants(TABLE, 60) | {f"{name}, images": one for name, one in list_variants(IMAGES, 20).items()}
+
+
+# Options that change what is computed, but not what a detector promises: these are trained for a moment only.
+OPTIONS = {
+    "autoencoder, l2": Variant(DETECTORS["autoencoder"], {"similarity": "l2"}),
+    "autoencoder, cosine": Variant(DETECTORS["autoencoder"], {"similarity": "cosine"}),
+    "autoencoder, kl_histogram": Variant(DETECTORS["autoencoder"], {"similarity": "kl_histogram"}),
+    "autoencoder, l1, images": Variant(DETECTORS["autoencoder"], {"similarity": "l1"}, IMAGES),
+    "ganomaly, encoder = generator": Variant(DETECTORS["ganomaly"], {"encoder": "generator"}),
+    "alocc, judged_by = discriminator": Variant(DETECTORS["alocc"], {"judged_by": "discriminator"}),
+    "efficient_gan, preset = paper": Variant(
+        DETECTORS["efficient_gan"], {**DETECTORS["efficient_gan"].options_type.presets["paper"], "epochs": None}
+    ),
+}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -244,6 +258,25 @@ def test_a_served_score_is_bit_equal_whatever_the_batch(trained: Trained, served
     for size in (1, 9, 64):
         parts = [served.score(rows[start : start + size]) for start in range(0, len(rows), size)]
         np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_is_served_as_it_was_trained_and_trains_alike_again(option: str) -> None:
+    variant = OPTIONS[option]
+    X = variant.material.make_rows(200, np.random.default_rng(0))
+    first, again = variant.train(X, steps=50), variant.train(X, steps=50)
+    np.testing.assert_array_equal(first.score(X), again.score(X))
+    served = Scorer(export_scorer(first.detector, X.shape[1]), X.shape[1], source="scorer.tflite")
+    assert verify_export(first.detector, served, X) <= 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_thousands_of_columns_are_trained_and_served(name: str) -> None:
+    X = np.random.default_rng(0).standard_normal((300, 2000)).astype(np.float32)
+    trained = Variant(DETECTORS[name], {"members": 1}).train(X, steps=10)
+    assert np.isfinite(trained.score(X)).all()
+    served = Scorer(export_scorer(trained.detector, 2000), 2000, source="scorer.tflite")
+    assert verify_export(trained.detector, served, X[:50]) <= 1e-4
 
 
 def test_the_same_seed_gives_the_same_scores(variant: Variant) -> None:

@@ -13,7 +13,7 @@ from monitor.errors import BundleError
 from monitor.model.scorer import Scorer
 from training.detectors import find_detector
 from training.detectors.network_detector import NetworkDetector
-from training.export import EXPORT_TOLERANCE, export_scorer, verify_export
+from training.export import EXPORT_TOLERANCE, export_scorer, score_difference, verify_export
 
 COLUMNS = 4
 
@@ -39,6 +39,23 @@ def test_an_export_of_the_same_weights_is_the_same_detector(served: Scorer) -> N
 def test_an_export_of_other_weights_is_refused(served: Scorer) -> None:
     with pytest.raises(BundleError, match="LiteRT does not reproduce TensorFlow"):
         verify_export(untrained(1), served, rows())
+
+
+def test_small_scores_have_to_be_as_exact_as_large_ones(served: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = untrained(0)
+    score, scored = detector.score, served.score
+    monkeypatch.setattr(served, "score", lambda X: scored(X) / np.float32(1000))
+    monkeypatch.setattr(detector, "score", lambda X: score(X) / 1000)
+    assert verify_export(detector, served, rows()) <= EXPORT_TOLERANCE
+    monkeypatch.setattr(detector, "score", lambda X: score(X) / 1000 + np.float32(EXPORT_TOLERANCE / 10))
+    with pytest.raises(BundleError, match="LiteRT does not reproduce TensorFlow"):
+        verify_export(detector, served, rows())
+
+
+def test_a_score_close_to_zero_is_compared_with_the_usual_ones() -> None:
+    expected = np.array([0.0, 2.0, 3.0], np.float32)
+    assert score_difference(expected, np.array([2e-5, 2.0, 3.0], np.float32)) == pytest.approx(1e-5)
+    assert score_difference(expected * 0, expected * 0) == 0.0
 
 
 @pytest.mark.parametrize(
