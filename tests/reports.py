@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ import msgspec
 import numpy as np
 
 from monitor.model.bundle import Bundle, load_bundle, read_files, write_bundle
+from monitor.model.registry import Registry
+from monitor.model.schema import Schema
+from monitor.settings import load_settings
 from tests.challengers import committed
+from tests.images import SHAPE, images, write
 from tests.machines import SCHEMA, readings
 from training.gate import Trial
-from training.report.evidence import Evidence, evidence_of_trial
+from training.history import read_history
+from training.report.evidence import Evidence, evidence_of_training, evidence_of_trial
 from training.report.page import write_report
 from training.suite import make_suite
 
@@ -58,3 +64,21 @@ def full_page(folder: Path) -> str:
     """A page on which every part is there."""
     bundle = eventful_bundle(folder)
     return write_report(bundle, evidence_of(bundle), 0.001, ["12 of 8,000 records could not be read"]).decode()
+
+
+def image_page(folder: Path) -> str:
+    """The page of a model of images, trained for a moment; one row in six has a spot and is labelled."""
+    from training.train import TrainingPlan, train_model
+
+    rows, spotted = images(360, seed=1), np.arange(360) % 6 == 0
+    rows[spotted, 1:4, 2:5] += 150
+    write(folder / "rows.jsonl", rows.tolist())
+    schema = Schema.from_mapping(
+        {"name": "parts", "features": [{"name": "image", "kind": "array", "shape": list(SHAPE)}]}, "features.toml"
+    )
+    history = read_history(str(folder / "rows.jsonl"), schema, load_settings(None), max_rows=1000)
+    history = replace(history, labels=spotted)
+    options = {"steps": 300, "latent_dim": 2, "channels": [4], "early_stop_num": 50}
+    registry = Registry(str(folder / "registry"))
+    trained = train_model(history, schema, registry, TrainingPlan(options=options))
+    return write_report(trained.bundle, evidence_of_training(trained.bundle, history, trained.split), 0.01).decode()

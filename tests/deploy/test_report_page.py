@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from tests.kafka_broker import missing_tool
-from tests.reports import full_page
+from tests.reports import full_page, image_page
 
 pytestmark = pytest.mark.deploy
 
@@ -33,7 +33,12 @@ for (const text of document.querySelectorAll('svg text')) {
   if (place.left < plot.left - 2 || place.right > plot.right + 2 || place.top < plot.top - 2 || place.bottom > plot.bottom + 2)
     out.push('text: ' + text.textContent);
 }
-const found = {width: width, page: document.documentElement.scrollWidth, texts: document.querySelectorAll('svg text').length, out: out};
+const pictures = [...document.querySelectorAll('svg image')].map(picture => {
+  const place = picture.getBoundingClientRect();
+  return [picture.closest('figure').querySelector('h3').textContent, place.left, place.top, place.right, place.bottom];
+});
+const texts = document.querySelectorAll('svg text').length;
+const found = {width: width, page: document.documentElement.scrollWidth, texts: texts, pictures: pictures, out: out};
 document.getElementById('found').textContent = JSON.stringify(found);
 </script></body>"""
 
@@ -105,6 +110,23 @@ def test_the_page_follows_the_reader_s_choice_of_light_or_dark(page: str, tmp_pa
         assert blue[:, :640].any()
         assert blue[:, 640:].any()
         assert np.flatnonzero(blue.any(axis=1))[-1] > 1_000
+
+
+@pytest.mark.training
+def test_images_are_shown_as_they_came_as_expected_and_as_they_were_generated(tmp_path: Path) -> None:
+    page = image_page(tmp_path)
+    found = measure(page, tmp_path, 1280)
+    assert found["out"] == []
+    titles, *edges = zip(*found["pictures"], strict=True)
+    assert titles == ("Images on the way", "Images: held-out rows", "Images: labelled anomalies")
+    shot = screenshot(page, tmp_path)
+    for left, top, right, bottom in np.array(edges).T.astype(int):
+        assert right - left > 400
+        assert bottom - top > 50
+        picture = shot[top:bottom, left:right]
+        assert np.ptp(picture, axis=2).max() < 0.05, "grey"
+        assert picture.min() < 0.1
+        assert len(np.unique(picture)) > 50
 
 
 def _colours(shot: NDArray[np.float32]) -> list[NDArray[np.float64]]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
-from numpy.typing import NDArray
 
 from monitor.alerting.alert import alert_schema, without_payload
 from monitor.errors import BundleError, ConfigError
@@ -22,6 +19,7 @@ from monitor.offline import score_file
 from monitor.settings import load_settings
 from monitor.stream.broker import Cluster
 from monitor.stream.pipeline import Pipeline
+from tests.images import SHAPE, images, write
 from tests.monitor.records import batch_of, segment
 from training.challenger import ChallengerPlan, train_challenger, training_plan
 from training.history import read_history
@@ -30,21 +28,8 @@ from training.train import TrainingPlan, train_model
 
 pytestmark = pytest.mark.training
 
-SHAPE = (8, 8, 1)
 ODD_ROW, ODD_CELL = 7, (3, 5, 0)
 OPTIONS = {"steps": 60, "latent_dim": 2, "channels": [4], "encoder_widths": [16], "generator_widths": [16]}
-
-
-def images(n: int, seed: int) -> NDArray[np.float64]:
-    """Slopes of different brightness with noise: float64 (n, 8, 8, 1), about 0 to 170."""
-    rng = np.random.default_rng(seed)
-    slope = 10.0 * np.add.outer(np.arange(8), np.arange(8))[..., None]
-    return slope * rng.uniform(0.8, 1.2, (n, 1, 1, 1)) + rng.normal(0, 2, (n, *SHAPE))
-
-
-def write(path: Path, arrays: Sequence[object]) -> Path:
-    path.write_text("".join(json.dumps({"part": f"p{row}", "image": image}) + "\n" for row, image in enumerate(arrays)))
-    return path
 
 
 @pytest.fixture(scope="module")
