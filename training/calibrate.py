@@ -42,13 +42,14 @@ def fit_calibration(raw_score: NDArray[np.float32]) -> Calibration:
 def fit_tail(scores: NDArray[np.float32]) -> Tail | None:
     """Maximum-likelihood generalised Pareto fit of the excesses over a high quantile.
 
-    The quantile is the lowest that passes a test of the fit (Bader et al. 2018, section 3), or the highest with enough excesses.
+    The quantile is the lowest whose fit is usable and passes a test (Bader et al. 2018, section 3), or else the highest whose
+    fit is usable.
 
     Args:
         scores: float32 (n,), ascending.
 
     Returns:
-        None when there are fewer than 50 excesses, they do not vary, or the fitted shape exceeds 0.8.
+        None when there are fewer than 50 excesses, they do not vary, or every fitted shape exceeds 0.8.
     """
     best: Tail | None = None
     for quantile in TAIL_START_QUANTILES:
@@ -57,7 +58,10 @@ def fit_tail(scores: NDArray[np.float32]) -> Tail | None:
         if len(excesses) < LEAST_EXCESSES or len(np.unique(excesses)) < LEAST_EXCESSES // 2:
             break
         shape, scale, distance = _fit_excesses(excesses)
-        best = _usable_tail(start, len(excesses) / len(scores), shape, scale, excesses)
+        usable = _usable_tail(start, len(excesses) / len(scores), shape, scale, excesses)
+        if usable is None:
+            continue
+        best = usable
         if distance <= LARGEST_DISTANCE:
             break
     return best

@@ -82,6 +82,15 @@ def test_there_is_no_tail_where_a_fit_would_be_a_guess(scores: np.ndarray) -> No
     assert calibration.p_values(largest, np.array([0.5]))[0] == 1 / (len(scores) + 1)
 
 
+def test_a_rare_kind_of_records_does_not_take_away_the_tail_of_the_others() -> None:
+    scores = rng(0).gamma(4, 1, 20_000)
+    rare = rng(1).random(20_000) < 0.004  # beyond the 99.5 % quantile they are most, and too heavy to be fitted
+    scores[rare] = rng(2).lognormal(3, 0.8, int(rare.sum()))
+    calibration = fit_calibration(scores.astype(np.float32))
+    assert calibration.tail is not None
+    assert calibration.p_values(np.array([1e6], np.float32), np.array([0.5]))[0] < 1e-5 < 1 / 20_001
+
+
 def test_a_bounded_sample_gets_an_exponential_tail_since_a_sample_knows_no_bound() -> None:
     scores = np.sort(rng().uniform(0, 1, 50_000).astype(np.float32))
     tail = fit_tail(scores)
