@@ -119,6 +119,7 @@ def train_model(
         BundleError: the exported network does not reproduce the trained one; nothing is published.
     """
     started = time.monotonic()
+    # The detector starts a generator from the same seed: the two draw other things (an order of rows, seeds of weights).
     split = split_rows(history, np.random.default_rng(plan.seed))
     detector_type = find_detector(plan.detector)
     image = {} if schema.image_shape is None else {"image_shape": schema.image_shape}

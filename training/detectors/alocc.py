@@ -71,7 +71,15 @@ _PAPER: dict[str, Any] = {
 
 
 class ALOCCOptions(MixedLossOptions):
-    """Everything that shapes an ALOCC; the values given here are those of the preset `default`."""
+    """Everything that shapes an ALOCC; the values given here are those of the preset `default`.
+
+    Both presets depart from the paper in these:
+    - `reconstruction_coefficient` weighs the mean of the squares of a row's columns, where the paper's λ weighs their sum: its
+      λ of a row of d columns is d λ here.
+    - R and D learn by Adam (β1 = 0.5); a Keras write-up of the paper takes RMSprop with clipped gradients.
+    - R makes `generator_steps` = 2 steps for each one of D, as that write-up does.
+    The preset `default` alone scores with a judge and the reconstruction (see above), where the paper scores with D.
+    """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
     image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
