@@ -15,8 +15,9 @@ from reproductions. An anomaly's two codes differ.
     A(x)              = mean (z - ẑ)² (paper) or mean |z - ẑ| (a Keras write-up)                 (section 3.3)
     score(x)          = weight * distance((x - x̂) / u) / c1 + (1 - weight) * A(x) / c2
 
-The preset `paper` scores with A alone. With `encoder="generator"` the score codes twice with E1. Nothing here is
-normalised over a batch, so that a row's score is its own.
+The preset `paper` scores with A alone. With `encoder="generator"` the score codes twice with E1, while training stays that
+of the paper: E1 trained to agree with itself tells less (mean AUROC of A on seven sets of ADBench 0.835 against 0.857, one
+seed). Nothing here is normalised over a batch, so that a row's score is its own.
 """
 
 from __future__ import annotations
