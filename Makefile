@@ -78,7 +78,7 @@ bench-detection: $(READY)  ## detection quality beside baselines, resumable; QUI
 	$(BIN)/python -m tests.benchmarks.detection $(if $(QUICK),--quick)
 
 bench-kdd99: $(READY)  ## EfficientGAN on KDD99, the authors' protocol, beside baselines (PRESET=paper, SEEDS=3)
-	$(BIN)/python -m tests.benchmarks.detection.kdd99 --preset $(or $(PRESET),default) --seeds $(or $(SEEDS),3)
+	$(BIN)/python -m tests.benchmarks.detection --parts $(if $(filter paper,$(PRESET)),paper,kdd99) --seeds $(or $(SEEDS),3)
 
 bench-alert-rate: $(READY)  ## share of normal records that each threshold method flags, against its target
 	$(BIN)/python -m tests.benchmarks.alert_rate

@@ -56,12 +56,18 @@ def prepare(folder: Path, kafka: Kafka, data: Path) -> World:
 
 def train_champion(folder: Path, data: Path) -> pd.DataFrame:
     """Has `ganwatch train` make a model of one half's inliers; returns the rows of the other half in a random order."""
+    rest = write_training_files(folder, data)
+    ganwatch(folder, "train", "--data", "train.parquet")
+    return rest
+
+
+def write_training_files(folder: Path, data: Path) -> pd.DataFrame:
+    """A features.toml and the inliers of one half as train.parquet; returns the rows of the other half in a random order."""
     frame = load_kdd99(data)
     split = split_kdd99(frame)
     write_schema(kdd99_schema(), folder / "features.toml")
     to_feature_frame(frame.iloc[split.train], kdd99_schema()).write_parquet(folder / "train.parquet")
-    say(f"training on {len(split.train)} inliers")
-    ganwatch(folder, "train", "--data", "train.parquet")
+    say(f"wrote {len(split.train)} inliers to train on")
     rest = np.setdiff1d(np.arange(len(frame)), np.concatenate([split.train, split.train_anomalies]))
     return frame.iloc[np.random.default_rng(0).permutation(rest)]
 

@@ -21,6 +21,8 @@ from training.trainer import use_one_thread_an_operation
 
 PARTS = (
     "kdd99",
+    "paper",
+    "train_command",
     "goad",
     "adbench",
     "smd",
@@ -31,7 +33,7 @@ PARTS = (
     "determinism",
     "alert_rate",
 )
-QUICK_PARTS = ("kdd99", "adbench", "mnist", "attribution", "determinism", "alert_rate")
+QUICK_PARTS = ("kdd99", "train_command", "adbench", "mnist", "attribution", "determinism", "alert_rate")
 CACHE = Path(".cache/detection")
 
 

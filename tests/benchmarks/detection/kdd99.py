@@ -3,39 +3,28 @@
 Half the rows train (attacks only), the other half tests; `normal.` is the anomaly; the threshold is the 80th percentile
 of the test scores. The best F1 that this allows is 0.9921. Labels of test rows are used to count, never to choose; the
 one exception is the best single feature, which is picked on them and says so.
-
-The preset `paper` alone, with its F1 on the way:
-
-    python -m tests.benchmarks.detection.kdd99 --preset paper --seeds 1
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from tests.benchmarks.detection.baselines import score_baselines
-from tests.benchmarks.detection.bench import Bench, Measured, Part, say
-from tests.benchmarks.detection.rows import EFFICIENT_GAN, mean_of, score_rows, train_and_score
+from tests.benchmarks.detection.bench import Bench, Measured, Part
+from tests.benchmarks.detection.rows import EFFICIENT_GAN, mean_of, train_and_score
 from tests.benchmarks.detection.table import print_table
-from tests.benchmarks.goals import report
 from training.datasets import kdd99_schema, load_kdd99, measure_detection, split_kdd99, to_feature_frame
-from training.detectors.efficient_gan import EfficientGAN
 from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.options import Scaling
 from training.preprocessing import fit_preprocessor
 from training.sampling import distinct_rows
-from training.trainer import Progress, use_one_thread_an_operation
 
 FILE = "kdd99/kddcup.data_10_percent.gz"
 ANOMALY_SHARE = 0.2
@@ -49,7 +38,6 @@ GOALS = {
     "kdd99_dedup_f1": lambda f1: f1 >= 0.985,
 }
 _COLUMNS = ("f1", "auroc", "ap", "dedup_f1", "dedup_auroc")
-_CHECKPOINTS = 20
 
 
 @dataclass(frozen=True)
@@ -101,29 +89,25 @@ def measure_efficient_gan(protocol: Protocol, options: EfficientGANOptions, seed
     return {EFFICIENT_GAN: measure(score, protocol) | {"seconds": seconds}}
 
 
-def measure_baselines(protocol: Protocol) -> Measured:
+def measure_baselines(protocol: Protocol, seed: int = 0) -> Measured:
     """Of the same rows; the nearest neighbour of each."""
 
     def f1(y: NDArray[np.int64], score: NDArray[np.floating]) -> float:
         return float(f1_score(y, score >= np.quantile(score, 1 - ANOMALY_SHARE)))
 
-    scores = score_baselines(protocol.X_train, protocol.X_test, protocol.y_test, neighbours=1, quality=f1)
+    rows = (protocol.X_train, protocol.X_test, protocol.y_test)
+    scores = score_baselines(*rows, neighbours=1, quality=f1, seed=seed)
     return {name: measure(score, protocol) for name, score in scores.items()}
 
 
-def run(bench: Bench, changes: Mapping[str, Any] = {}) -> Part:
-    """All seeds of the preset `default` and the baselines.
-
-    Args:
-        bench: data and seeds.
-        changes: options that are other than by default.
-    """
-    options = EfficientGANOptions(**changes)
+def run(bench: Bench) -> Part:
+    """All seeds of the preset `default` and the baselines."""
+    options = EfficientGANOptions()
     by_seed = {
         seed: bench.measure(
             __file__,
             FILE,
-            {**changes, "seed": seed},
+            {"seed": seed},
             lambda seed=seed: measure_efficient_gan(load_protocol(bench.data), options, seed),
         )[EFFICIENT_GAN]
         for seed in bench.seeds(SEEDS, quick=3)
@@ -161,58 +145,3 @@ def summarise(members: list[dict[str, float]], baselines: Measured) -> dict[str,
 
 def _cells(figures: Mapping[str, float]) -> list[float]:
     return [figures[name] for name in _COLUMNS]
-
-
-def run_paper(folder: Path, seeds: range, epochs: int | None) -> dict[str, float]:
-    """F1 of the preset `paper` at checkpoints of its training: it rises, then collapses."""
-    options = EfficientGANOptions.preset("paper", **({} if epochs is None else {"epochs": epochs}))
-    protocol = load_protocol(folder, options.scaling)
-    by_seed = {seed: follow_training(protocol, options, seed) for seed in seeds}
-    steps = list(by_seed[seeds[0]])
-    epoch = len(protocol.X_train) // options.batch_size
-    print_table(
-        "KDD99, the authors' protocol, preset `paper`: F1 on the way",
-        ("epochs", *(f"seed {seed}" for seed in seeds)),
-        [[f"{step / epoch:.0f}", *(found[step] for found in by_seed.values())] for step in steps],
-    )
-    best = [max(found.values()) for found in by_seed.values()]
-    last = [found[steps[-1]] for found in by_seed.values()]
-    return {"kdd99_paper_f1_best": mean_of(best), "kdd99_paper_f1_last": mean_of(last)}
-
-
-def follow_training(protocol: Protocol, options: EfficientGANOptions, seed: int) -> dict[int, float]:
-    """F1 on the test rows after some numbers of steps. Of use only to watch: nothing is chosen by it."""
-    detector = EfficientGAN(protocol.X_train.shape[1], options, seed)
-    found: dict[int, float] = {}
-
-    def look(progress: Progress) -> None:
-        if progress.step * _CHECKPOINTS >= (len(found) + 1) * progress.steps:
-            f1 = measure_detection(score_rows(detector, protocol.X_test), protocol.y_test, flagged=ANOMALY_SHARE).f1
-            found[progress.step] = f1
-            say(f"paper, seed {seed}: {progress.step} steps, F1 {f1:.4f}")
-
-    detector.fit(protocol.X_train, on_progress=look)
-    return found
-
-
-def main() -> int:
-    """This part alone, with a preset."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=["default", "paper"], default="default")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="shorter (or longer) training, in passes over the rows")
-    parser.add_argument("--data", default=os.environ.get("GANWATCH_DATA"), help="folder of data sets; $GANWATCH_DATA")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("--data or GANWATCH_DATA must name the folder that holds kdd99/")
-    use_one_thread_an_operation()
-    folder = Path(arguments.data)
-    if arguments.preset == "paper":
-        return report(run_paper(folder, range(arguments.seeds), arguments.epochs), {})
-    changes = {} if arguments.epochs is None else {"epochs": arguments.epochs}
-    part = run(Bench(folder, arguments.seeds), changes)
-    return report(part.figures, part.goals)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
