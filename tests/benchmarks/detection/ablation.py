@@ -95,7 +95,7 @@ def run(bench: Bench) -> Part:
         means = [mean_of(one[key] for one in kdd) for key in ("f1", "auroc", "dedup_f1")]
         lines.append([step.name, *means, mean_of(areas)])
         figures |= {f"ablation_{number}_kdd99_f1": means[0], f"ablation_{number}_adbench_auroc": mean_of(areas)}
-    lines += _baseline_lines(bench, files)
+    lines += _baseline_lines(bench, files, seeds)
     print_table(
         f"Ablation, {len(seeds)} seeds",
         ("EfficientGAN", "KDD99 F1", "KDD99 AUROC", "KDD99 F1, distinct rows", "ADBench AUROC"),
@@ -149,25 +149,33 @@ def whiten(
     return tuple(((part - mean) @ axes / scale).astype(np.float32) for part in (X_train, X_test))  # type: ignore[return-value]
 
 
-def _baseline_lines(bench: Bench, files: list[str]) -> list[list[Any]]:
-    """The baselines on the same rows, of the first seed."""
-
-    def compute(name: str) -> Measured:
-        rows = split_normals(read_table(bench.data / "adbench" / name), 0)
-        return measure_auroc(score_baselines(rows.X_train, rows.X_test, rows.y_test), rows.y_test)
-
-    areas = [
-        bench.measure(__file__, f"adbench/{name}", {"baselines": ""}, lambda name=name: compute(name)) for name in files
-    ]
-    kdd = bench.measure(
-        __file__, kdd99.FILE, {"baselines": ""}, lambda: kdd99.measure_baselines(kdd99.load_protocol(bench.data))
-    )
-    pairs = zip(kdd.items(), areas[0], strict=True)  # both in the same order; k-NN with 1 and with 5 neighbours
+def _baseline_lines(bench: Bench, files: list[str], seeds: range) -> list[list[Any]]:
+    """The baselines on the same rows, mean of the same seeds."""
+    kdd = [measure_kdd99_baselines(bench, seed) for seed in seeds]
+    areas = [measure_adbench_baselines(bench, name, seed) for seed in seeds for name in files]
     return [
         [
             name if name == other else f"{name} / {other}",
-            *(found[key] for key in ("f1", "auroc", "dedup_f1")),
+            *(mean_of(one[name][key] for one in kdd) for key in ("f1", "auroc", "dedup_f1")),
             mean_of(one[other]["auroc"] for one in areas),
         ]
-        for (name, found), other in pairs
+        for name, other in zip(kdd[0], areas[0], strict=True)  # in the same order; k-NN with 1 and with 5 neighbours
     ]
+
+
+def measure_kdd99_baselines(bench: Bench, seed: int) -> Measured:
+    """By the authors' protocol."""
+    key = {"baselines": "", "seed": seed}
+    return bench.measure(
+        __file__, kdd99.FILE, key, lambda: kdd99.measure_baselines(kdd99.load_protocol(bench.data), seed)
+    )
+
+
+def measure_adbench_baselines(bench: Bench, name: str, seed: int) -> Measured:
+    """AUROC on one set."""
+
+    def compute() -> Measured:
+        rows = split_normals(read_table(bench.data / "adbench" / name), seed)
+        return measure_auroc(score_baselines(rows.X_train, rows.X_test, rows.y_test, seed=seed), rows.y_test)
+
+    return bench.measure(__file__, f"adbench/{name}", {"baselines": "", "seed": seed}, compute)

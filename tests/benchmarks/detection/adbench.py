@@ -56,7 +56,7 @@ def measure(bench: Bench, name: str, options: EfficientGANOptions, seed: int) ->
 
     def compute() -> Measured:
         rows = split_normals(read_table(bench.data / "adbench" / name), seed)
-        scores: Mapping[str, Any] = score_baselines(rows.X_train, rows.X_test, rows.y_test)
+        scores: Mapping[str, Any] = score_baselines(rows.X_train, rows.X_test, rows.y_test, seed=seed)
         score, _ = train_and_score(rows.X_train, rows.X_test, options, seed)
         return measure_auroc({EFFICIENT_GAN: score, **scores}, rows.y_test)
 

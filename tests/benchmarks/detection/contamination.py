@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.detection import kdd99
-from tests.benchmarks.detection.baselines import isolation_forest, neighbour_distance, pca_residual
+from tests.benchmarks.detection.baselines import score_baselines
 from tests.benchmarks.detection.bench import Bench, Measured, Part
 from tests.benchmarks.detection.rows import EFFICIENT_GAN, mean_of, train_and_score
 from tests.benchmarks.detection.table import print_table
@@ -17,11 +17,6 @@ from training.detectors.efficient_gan_options import EfficientGANOptions
 CONTAMINATION = 0.1
 SEEDS = 3
 TRIM: Mapping[str, Any] = {"trim": CONTAMINATION}
-_BASELINES = {
-    "PCA residual": pca_residual,
-    "Isolation Forest": isolation_forest,
-    "1-NN": lambda X, T: neighbour_distance(X, T, 1),
-}
 
 
 def run(bench: Bench) -> Part:
@@ -59,7 +54,7 @@ def measure(bench: Bench, seed: int, share: float, changes: Mapping[str, Any]) -
         X = rng.permutation(np.concatenate([X, foreign[rng.permutation(len(foreign))[:n_foreign]]]))
         scores = {EFFICIENT_GAN: train_and_score(X, protocol.X_test, EfficientGANOptions(**changes), seed)[0]}
         if not changes:
-            scores |= {name: score(X, protocol.X_test) for name, score in _BASELINES.items()}
+            scores |= score_baselines(X, protocol.X_test, protocol.y_test, neighbours=1, seed=seed)
         return {name: kdd99.measure(score, protocol) for name, score in scores.items()}
 
     return bench.measure(__file__, kdd99.FILE, {"share": share, **changes, "seed": seed}, compute)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from tests.benchmarks.detection.baselines import score_baselines
+from tests.benchmarks.detection.baselines import BASELINE_KEYS, score_baselines
 from tests.benchmarks.detection.bench import Bench, Measured, Part
 from tests.benchmarks.detection.rows import (
     EFFICIENT_GAN,
@@ -35,8 +35,8 @@ def run(bench: Bench) -> Part:
         found = [measure(bench, machine, seed) for seed in bench.seeds(SEEDS)]
         means = {one: {key: mean_of(f[one][key] for f in found) for key in ("auroc", "f1")} for one in found[0]}
         lines += [[machine, one, mean["auroc"], mean["f1"]] for one, mean in means.items()]
-        own = means[EFFICIENT_GAN]
-        figures |= {f"smd_{machine}_auroc": own["auroc"], f"smd_{machine}_best_f1": own["f1"]}
+        for suffix, mean in zip(("", *(f"_{key}" for key in BASELINE_KEYS)), means.values(), strict=True):
+            figures |= {f"smd_{machine}{suffix}_auroc": mean["auroc"], f"smd_{machine}{suffix}_best_f1": mean["f1"]}
     print_table(f"SMD, {len(found)} seeds", ("machine", "detector", "AUROC", "best F1"), lines)
     return Part(figures, {})
 
@@ -52,12 +52,12 @@ def measure(bench: Bench, machine: str, seed: int) -> Measured:
         rows = transform(train, test, y.astype(np.int64))
         scores = {
             EFFICIENT_GAN: train_and_score(rows.X_train, rows.X_test, EfficientGANOptions(), seed)[0],
-            **score_baselines(rows.X_train, rows.X_test, rows.y_test),
+            **score_baselines(rows.X_train, rows.X_test, rows.y_test, seed=seed),
         }
         areas = measure_auroc(scores, rows.y_test)
         return {name: {"f1": best_f1(rows.y_test, score), **areas[name]} for name, score in scores.items()}
 
-    return bench.measure(__file__, f"smd/machine-{machine}.test.txt.gz", {"seed": seed}, compute)
+    return bench.measure(__file__, f"smd/machine-{machine}.*.txt.gz", {"seed": seed}, compute)
 
 
 def best_f1(y: NDArray[np.int64], score: NDArray[np.floating]) -> float:
