@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 
 from monitor.model.schema import Feature, Schema
 from monitor.model.scorer import Explanation
+from tests.benchmarks.detection import bench
 from tests.benchmarks.detection.__main__ import PARTS, read_arguments
 from tests.benchmarks.detection.attribution import plant, rank_planted
 from tests.benchmarks.detection.baselines import BEST_FEATURE, PCA_RESIDUAL, neighbour_distance, score_baselines
-from tests.benchmarks.detection.bench import Bench, cached
+from tests.benchmarks.detection.bench import Bench, cached, digest_files
 from tests.benchmarks.detection.goad import top_f1
 from tests.benchmarks.detection.rows import Table, measure_auroc, split_normals
 from tests.benchmarks.detection.smd import best_f1
@@ -51,16 +53,49 @@ def test_without_a_folder_everything_is_computed_anew() -> None:
     assert len(computed) == 2
 
 
-def test_other_data_and_other_code_make_another_figure(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, cache=tmp_path / "cache")
-    part = tmp_path / "part.py"
-    found = []
-    for content, code in ((b"one", "a"), (b"one", "a"), (b"two", "a"), (b"two", "b")):
-        file = f"{content.decode()}.data"
-        (tmp_path / file).write_bytes(content)
-        part.write_text(code)
-        found.append(bench.measure(str(part), file, {}, lambda: {"n": {"n": float(len(found))}})["n"]["n"])
-    assert found == [0, 0, 2, 3]
+@pytest.mark.parametrize("changed", ["data", "code", "libraries", "key"])
+def test_a_figure_is_computed_anew_after_a_change_of(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    for turn, words in enumerate(("old", "old", "new")):
+        said = {"data": "old", "code": "old", "libraries": "old", "key": "old", changed: words}
+        data, code = tmp_path / f"{turn} data", tmp_path / f"{turn} code" / "monitor" / "model"
+        for folder in (data, code):
+            folder.mkdir(parents=True)
+        (data / "set.npz").write_text(said["data"])
+        (code / "scorer.py").write_text(said["code"])
+        monkeypatch.setattr(bench, "_ROOT", tmp_path / f"{turn} code")
+        monkeypatch.setattr(bench, "version", lambda library, said=said: said["libraries"])
+        Bench(data, cache=tmp_path / "cache").measure(
+            "part.py", "set.*", {"seed": said["key"]}, lambda turn=turn: computed.append(turn) or {}
+        )
+    assert computed == [0, 2]
+
+
+def test_files_are_told_apart_by_name_and_content(tmp_path: Path) -> None:
+    digests = []
+    for folder, files in (
+        ("a", {"x": "1"}),
+        ("b", {"x": "1"}),
+        ("c", {"x": "2"}),
+        ("d", {"y": "1"}),
+        ("e", {"x": "1", "y": "2"}),
+    ):
+        (tmp_path / folder).mkdir()
+        for name, content in files.items():
+            (tmp_path / folder / name).write_text(content)
+        digests.append(digest_files(tmp_path / folder, "x", "y"))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
+
+
+def test_the_key_holds_the_code_that_figures_depend_on() -> None:
+    known = {path for pattern in bench._CODE for path in bench._ROOT.glob(pattern)}
+    modules = [importlib.import_module(f"tests.benchmarks.detection.{name}") for name in PARTS]
+    assert {Path(module.__file__ or "") for module in modules} <= known
+    for name in ("monitor.model.attribution", "monitor.model.scorer", "training.export", "training.detectors.alocc"):
+        assert Path(importlib.import_module(name).__file__ or "") in known
 
 
 def test_a_quick_run_has_fewer_seeds(tmp_path: Path) -> None:
@@ -72,7 +107,9 @@ def test_a_quick_run_has_fewer_seeds(tmp_path: Path) -> None:
 
 def test_a_table_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("Title", ("set", "AUROC", "s"), [["one", 0.98765, None]])
-    assert capsys.readouterr().out == "\n### Title\n\n| set | AUROC | s |\n| --- | ---: | ---: |\n| one | 0.9877 |  |\n"
+    heading, *lines = capsys.readouterr().out.strip().splitlines()
+    assert re.fullmatch(r"### Title \(commit ([0-9a-f]{7,}(\+changes)?|unknown)\)", heading)
+    assert lines == ["", "| set | AUROC | s |", "| --- | ---: | ---: |", "| one | 0.9877 |  |"]
 
 
 def test_baselines_see_the_broken_relation_and_the_best_feature_does_not(
@@ -126,7 +163,7 @@ def test_one_feature_is_planted_and_a_residual_there_names_it() -> None:
 def test_an_unknown_part_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read_arguments(["--parts", "kdd99,kdd98", "--data", str(tmp_path)])
-    assert "expected some of kdd99, goad" in capsys.readouterr().err
+    assert "expected some of kdd99, paper" in capsys.readouterr().err
 
 
 def test_a_quick_run_takes_fewer_parts_unless_they_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What the parts of the benchmark share: data, seeds, and a cache that makes a run that was broken off go on.
 
-The cache is keyed by all that a figure depends on: the code of the detectors and of the preprocessor, the part's file, the
-data file, and the part's own configuration.
+The cache is keyed by all that a figure depends on: the code of model, training and benchmark, the versions of the libraries
+that compute, the data files, and the part's own configuration. The code is taken as a whole: an edit somewhere in it computes
+anew what it may have changed, and never leaves a figure that it did change.
 """
 
 from __future__ import annotations
@@ -13,23 +14,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.goals import Goals
 
 _ROOT = Path(__file__).parents[3]
-_CODE = (
-    "training/detectors/*.py",
-    "training/preprocessing.py",
-    "training/sampling.py",
-    "training/trainer.py",
-    "training/datasets.py",
-    "monitor/model/fitted_columns.py",
-    "monitor/model/preprocess.py",
-    "tests/benchmarks/detection/baselines.py",
-    "tests/benchmarks/detection/rows.py",
-)
+_CODE = ("monitor/model/*.py", "training/*.py", "training/detectors/*.py", "tests/benchmarks/detection/*.py")
+_LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
 
 # By name of a detector, by name of a figure.
 Measured = dict[str, dict[str, float]]
@@ -68,21 +61,22 @@ class Bench:
         """The seeds of a part that wants that many, and `quick` ones in a short run."""
         return range(min(quick if self.is_quick else wanted, self.most_seeds))
 
-    def measure(self, part: str, data_file: str, key: Mapping[str, Any], compute: Callable[[], Measured]) -> Measured:
+    def measure(self, part: str, data_files: str, key: Mapping[str, Any], compute: Callable[[], Measured]) -> Measured:
         """Figures of one (part, set, options, seed), computed at most once.
 
         Args:
             part: `__file__` of the part.
-            data_file: below the folder of data sets.
+            data_files: glob pattern below the folder of data sets.
             key: everything else that they depend on.
             compute: makes them.
         """
-        name = f"{Path(part).stem} {data_file} {' '.join(f'{word}={value}' for word, value in key.items())}"
+        name = f"{Path(part).stem} {data_files} {' '.join(f'{word}={value}' for word, value in key.items())}"
         started = time.perf_counter()
         whole = {
             "name": name,
-            "code": digest_code(part),
-            "data": digest_file(self.data / data_file),
+            "code": digest_files(_ROOT, *_CODE),
+            "libraries": {library: version(library) for library in _LIBRARIES},
+            "data": digest_files(self.data, data_files),
         }
         measured = cached(self.cache, whole, compute)
         say(f"{name[:150]}: {time.perf_counter() - started:.0f} s")
@@ -106,16 +100,12 @@ def cached(folder: Path | None, key: Mapping[str, Any], compute: Callable[[], Me
     return measured
 
 
-def digest_code(part: str) -> str:
-    """SHA-256 of all code that a figure of this part depends on."""
-    paths = [path for pattern in _CODE for path in sorted(_ROOT.glob(pattern))]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in [*paths, Path(part)])).hexdigest()
-
-
 @cache
-def digest_file(path: Path) -> str:
-    """SHA-256 of a data file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest_files(folder: Path, *patterns: str) -> str:
+    """SHA-256 of the files that match, by name and content; read once in a process, as its code is."""
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    contents = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 
 def say(sentence: str) -> None:
