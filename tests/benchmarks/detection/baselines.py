@@ -29,7 +29,6 @@ PCA_RESIDUAL = "PCA residual"
 ISOLATION_FOREST = "Isolation Forest"
 # What they are called in the figures.
 BASELINE_KEYS = ("feature", "pca", "iforest", "knn")
-_VARIANCE = 0.99
 _ROWS_AT_ONCE = 20_000
 
 
@@ -66,9 +65,9 @@ def best_feature(X_test: Matrix, y_test: Labels, quality: Quality = roc_auc_scor
     return max(columns, key=lambda column: quality(y_test, column))
 
 
-def pca_residual(X_train: Matrix, X_test: Matrix) -> Score:
-    """Squared distance from the hyperplane that holds 99 % of the variance."""
-    pca = PCA(_VARIANCE, svd_solver="full").fit(X_train.astype(np.float64))
+def pca_residual(X_train: Matrix, X_test: Matrix, variance: float = 0.99) -> Score:
+    """Squared distance from the hyperplane that holds that share of the variance."""
+    pca = PCA(variance, svd_solver="full").fit(X_train.astype(np.float64))
     return np.square(X_test - pca.inverse_transform(pca.transform(X_test.astype(np.float64)))).sum(axis=1)
 
 
@@ -78,7 +77,12 @@ def isolation_forest(X_train: Matrix, X_test: Matrix, seed: int = 0) -> Score:
 
 
 def neighbour_distance(X_train: Matrix, X_test: Matrix, neighbours: int = 5) -> Score:
-    """Distance to the k-th nearest distinct training row.
+    """Distance to the k-th nearest distinct training row."""
+    return neighbour_distances(X_train, X_test, neighbours)[:, -1]
+
+
+def neighbour_distances(X_train: Matrix, X_test: Matrix, neighbours: int) -> Score:
+    """Distances to the k nearest distinct training rows, float64 (m, k), rising.
 
     Copies are looked up once: in logs most rows are.
     """
@@ -86,4 +90,4 @@ def neighbour_distance(X_train: Matrix, X_test: Matrix, neighbours: int = 5) -> 
     search = NearestNeighbors(n_neighbors=min(neighbours, len(known))).fit(known)
     asked, copy_of = np.unique(X_test, axis=0, return_inverse=True)
     parts = np.array_split(asked, -(-len(asked) // _ROWS_AT_ONCE))
-    return np.concatenate([search.kneighbors(part)[0][:, -1] for part in parts])[copy_of.ravel()]
+    return np.concatenate([search.kneighbors(part)[0] for part in parts])[copy_of.ravel()]
