@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from tests.benchmarks.detection.attribution import plant, rank_planted
 from tests.benchmarks.detection.baselines import BEST_FEATURE, PCA_RESIDUAL, neighbour_distance, score_baselines
 from tests.benchmarks.detection.bench import Bench, cached, digest_files
 from tests.benchmarks.detection.goad import top_f1
+from tests.benchmarks.detection.mnist import Images, draw_test_images, probability_gap
 from tests.benchmarks.detection.rows import Table, measure_auroc, split_normals
 from tests.benchmarks.detection.smd import best_f1
 from tests.benchmarks.detection.table import print_table
+from tests.benchmarks.goals import describe_commit, report
 from training.preprocessing import fit_preprocessor
 
 
@@ -144,6 +147,30 @@ def test_as_many_rows_are_flagged_as_there_are_anomalies() -> None:
 
 def test_the_best_f1_is_that_of_the_best_threshold() -> None:
     assert best_f1(np.array([0, 0, 1, 1]), np.array([0.1, 0.8, 0.7, 0.9])) == pytest.approx(0.8)
+
+
+def test_a_discriminator_at_one_half_tells_nothing_apart() -> None:
+    is_other = np.array([False, False, True, True])
+    assert probability_gap(is_other, -np.log(np.full(4, 0.5))) == pytest.approx(0)
+    assert probability_gap(is_other, -np.log(np.array([0.9, 0.7, 0.2, 0.2]))) == pytest.approx(0.6)
+
+
+def test_the_same_test_images_are_drawn_each_time_whatever_they_show() -> None:
+    rows = np.arange(20, dtype=np.float32).reshape(10, 2)
+    first, second = (
+        draw_test_images(Images(rows, rows, digits, 1), 4)
+        for digits in (np.arange(10, dtype=np.uint8), np.ones(10, np.uint8))
+    )
+    assert first.X_test.tolist() == second.X_test.tolist()
+    assert (first.X_test[:, 0] == 2 * first.digits).all()
+    assert len(set(first.digits)) == 4
+
+
+def test_the_last_line_names_the_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report({"f1": 0.5}, {"f1": lambda f1: f1 > 0.6}) == 1
+    missed, last = capsys.readouterr().out.splitlines()
+    assert missed == "missed: f1 = 0.5"
+    assert json.loads(last) == {"f1": 0.5, "commit": describe_commit()}
 
 
 def test_one_feature_is_planted_and_a_residual_there_names_it() -> None:
