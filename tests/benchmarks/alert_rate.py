@@ -15,6 +15,7 @@ from monitor.model.bundle import Bundle
 from monitor.model.calibration import Calibration, score_of, tie_breakers
 from monitor.model.decision import decide
 from monitor.settings import Settings
+from tests.benchmarks.detection.table import print_table
 from tests.benchmarks.goals import Goals, report
 from tests.benchmarks.kdd99_stream import say
 from tests.challengers import committed
@@ -46,7 +47,15 @@ def measure() -> tuple[dict[str, float], Goals]:
         say(f"calibration {seed + 1} of {CALIBRATIONS}: {calibration.tail}")
         for (name, method), found in rates.items():
             found.append(realised_rate(calibration, raw_score, breakers, TARGETS[name], method))
-    print_table(rates)
+    ratios = {key: np.array(found) / TARGETS[key[0]] for key, found in rates.items()}
+    print_table(
+        f"Realised alert rate: {EVENTS:,} normal records, {CALIBRATIONS} calibrations on {CALIBRATION_ROWS:,} rows each",
+        ("target", "method", "realised / target, mean", "least", "most"),
+        [
+            [f"{TARGETS[name]:g}", method, *(f"{value:.3f}" for value in (found.mean(), found.min(), found.max()))]
+            for (name, method), found in ratios.items()
+        ],
+    )
     figures = {f"alert_rate_{name}": float(np.mean(rates[name, METHODS[0]])) for name in TARGETS}
     goals = {}
     for (name, method), found in rates.items():
@@ -81,18 +90,6 @@ def realised_rate(
         decision = decide(settings, calibration, raw_score=raw_score[batch], p_value=p_value, score=score_of(p_value))
         n_flagged += int(decision.flagged.sum())
     return n_flagged / len(raw_score)
-
-
-def print_table(rates: dict[tuple[str, str], list[float]]) -> None:
-    """Realised rate in units of the target."""
-    print(
-        f"\n### Realised alert rate: {EVENTS:,} normal records, {CALIBRATIONS} calibrations on {CALIBRATION_ROWS:,} rows\n"
-    )
-    print("| target | method | realised / target, mean | least | most |")
-    print("|---|---|---|---|---|")
-    for (name, method), found in rates.items():
-        ratios = np.array(found) / TARGETS[name]
-        print(f"| {TARGETS[name]:g} | {method} | {ratios.mean():.3f} | {ratios.min():.3f} | {ratios.max():.3f} |")
 
 
 if __name__ == "__main__":
