@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tests.benchmarks.detection import adbench, kdd99
 from tests.benchmarks.detection.bench import Bench, Measured, Part
-from tests.benchmarks.detection.rows import mean_of, measure_auroc, read_table, score_rows, split_normals
+from tests.benchmarks.detection.rows import mean_of, measure_auroc, read_table, split_normals
 from tests.benchmarks.detection.table import print_table
 from training.detectors.adversarial import AdversarialTraining, Networks
 from training.detectors.efficient_gan import EfficientGAN
@@ -135,7 +135,7 @@ def score_step(step: Step, X_train: NDArray[np.float32], X_test: NDArray[np.floa
     kind = EfficientGAN if step.has_adversary else ReconstructionOnly
     detector = kind(X_train.shape[1], EfficientGANOptions(**step.changes), seed)
     detector.fit(X_train)
-    return np.nan_to_num(score_rows(detector, X_test), nan=np.inf, posinf=np.finfo(np.float32).max)
+    return np.nan_to_num(detector.score_rows(X_test), nan=np.inf, posinf=np.finfo(np.float32).max)
 
 
 def whiten(

@@ -39,7 +39,7 @@ from tests.benchmarks.detection.baselines import (
     neighbour_distance,
 )
 from tests.benchmarks.detection.bench import Bench, Measured, Part
-from tests.benchmarks.detection.rows import mean_of, score_rows
+from tests.benchmarks.detection.rows import mean_of
 from tests.benchmarks.detection.table import print_table
 from tests.benchmarks.goals import report
 from training.detectors import DETECTORS
@@ -152,7 +152,7 @@ def measure(bench: Bench, name: str, digit: int, seed: int) -> Measured:
         detector = detector_type(784, options, seed)
         detector.fit(images.X_train)
         assert isinstance(detector, NetworkDetector)
-        measured = {name: measure_tasks(images, score_rows(detector, images.X_test))}
+        measured = {name: measure_tasks(images, detector.score_rows(images.X_test))}
         opinions = score_opinions(detector, images.X_test) if isinstance(detector, ALOCC) else {}
         for one, score in opinions.items():
             measured[one] = measure_tasks(images, score)

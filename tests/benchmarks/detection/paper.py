@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tests.benchmarks.detection import kdd99
 from tests.benchmarks.detection.bench import Bench, Part, say
-from tests.benchmarks.detection.rows import mean_of, score_rows
+from tests.benchmarks.detection.rows import mean_of
 from tests.benchmarks.detection.table import print_table
 from training.datasets import measure_detection
 from training.detectors.efficient_gan import EfficientGAN
@@ -53,7 +53,7 @@ def follow_training(bench: Bench, options: EfficientGANOptions, seed: int) -> di
 
     def look(progress: Progress) -> None:
         if progress.step * _CHECKPOINTS >= (len(found) + 1) * progress.steps:
-            score = score_rows(detector, protocol.X_test)
+            score = detector.score_rows(protocol.X_test)
             f1 = measure_detection(score, protocol.y_test, flagged=kdd99.ANOMALY_SHARE).f1
             found[str(progress.step)] = f1
             say(f"paper, seed {seed}: {progress.step} steps, F1 {f1:.4f}")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.io import loadmat
 from sklearn.metrics import roc_auc_score
@@ -18,12 +17,10 @@ from sklearn.metrics import roc_auc_score
 from monitor.model.schema import Feature, Schema
 from training.detectors.efficient_gan import EfficientGAN
 from training.detectors.efficient_gan_options import EfficientGANOptions
-from training.detectors.network_detector import NetworkDetector
 from training.detectors.options import Scaling
 from training.preprocessing import fit_preprocessor
 
 EFFICIENT_GAN = "EfficientGAN"
-_SCORED_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
@@ -92,13 +89,7 @@ def train_and_score(
     started = time.perf_counter()
     detector = EfficientGAN(X_train.shape[1], options, seed)
     detector.fit(X_train)
-    return score_rows(detector, X_test), time.perf_counter() - started
-
-
-def score_rows(detector: NetworkDetector, X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores float32 (n,) of rows float32 (n, d)."""
-    parts = np.array_split(X, -(-len(X) // _SCORED_AT_ONCE))
-    return np.concatenate([np.asarray(detector.score(tf.constant(part))) for part in parts])
+    return detector.score_rows(X_test), time.perf_counter() - started
 
 
 def measure_auroc(scores: Mapping[str, NDArray[np.floating]], y: NDArray[np.int64]) -> dict[str, dict[str, float]]:
