@@ -104,7 +104,8 @@ class RegistryWatch:
         self._thread = threading.Thread(target=self._run, name="ganwatch-registry", daemon=True)
 
     def start(self) -> None:
-        """Looks from now on."""
+        """Looks now, so that a fresh champion is watched from the first record on, and from a thread from now on."""
+        self._look_whatever_happens()
         self._thread.start()
 
     def stop(self) -> None:
@@ -128,14 +129,20 @@ class RegistryWatch:
         self._woken.set()
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            self._woken.clear()
-            try:
-                self.look()
-            except Exception:  # whatever it is: without this thread no promotion would be seen any more
-                self._listener.reachable(yes=False)
-                log.exception("registry_not_watched")
+        while True:
             self._woken.wait(self._poll_s)
+            self._woken.clear()
+            if self._ended.is_set():
+                return
+            self._look_whatever_happens()
+
+    def _look_whatever_happens(self) -> None:
+        """Once; without the thread no promotion would be seen any more."""
+        try:
+            self.look()
+        except Exception:
+            self._listener.reachable(yes=False)
+            log.exception("registry_not_watched")
 
     def look(self) -> None:
         """Once: undoes what is unwanted, offers what is new."""

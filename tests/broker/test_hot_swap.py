@@ -123,3 +123,19 @@ def test_a_bad_model_promoted_by_hand_is_sent_away_within_two_thousand_records(
     assert offsets
     assert max(offsets) - min(offsets) < 2000
     assert_each_alert_is_its_models(registry, stream.features, records, alerts)
+
+
+def test_a_bad_model_promoted_before_the_start_is_sent_away_too(
+    stream: Stream, registry: Registry, tmp_path: Path
+) -> None:
+    first = registry.champion("machines")
+    bad = registry.publish(touchy(history(2), tmp_path / "bad"))
+    by_hand(registry, bad)
+    publish(stream.kafka.bootstrap, stream.features, as_json(readings(8000, seed=92)))
+    with stream.daemon(max_rows=500) as daemon:
+        daemon.wait_until_done(8000)
+        assert swaps(daemon, "rolled_back") == 1
+        assert f'version="{first}"' in daemon.get("/metrics")[1]
+    assert registry.champion("machines") == first
+    alerts = read_alerts(stream.kafka.bootstrap, stream.alerts)
+    assert max(alert["record"]["offset"] for alert in alerts if alert["model"]["version"] == bad) < 2000
