@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 from monitor.model.bundle import Manifest
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
+from training.detectors import find_detector
 from training.history import History
 from training.retrain_steps import Step
 from training.train import TrainingPlan, train_model
 from training.trainer import Progress
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def training_plan(champion: Manifest | None, changes: ChallengerPlan) -> Trainin
     detector = changes.detector or (champion.detector if champion else base.detector)
     # Options of one detector mean nothing to another.
     kept = champion.configuration if champion and champion.detector == detector and changes.preset is None else {}
-    options = dict(kept.get("options", {}))
+    options = _still_known(detector, kept.get("options", {}))
     if champion and options.get("image_shape") == _image_shape(champion):
         options.pop("image_shape", None)  # it came from the schema, which may be another one now
     return TrainingPlan(
@@ -51,6 +55,15 @@ def training_plan(champion: Manifest | None, changes: ChallengerPlan) -> Trainin
         options=options | dict(changes.options),
         seed=kept.get("seed", base.seed) if changes.seed is None else changes.seed,
     )
+
+
+def _still_known(detector: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that this version of the detector has; a champion may be older than it."""
+    known = find_detector(detector).options_type.model_fields
+    dropped = sorted(set(options) - set(known))
+    if dropped:
+        log.warning("options_dropped", extra={"detector": detector, "options": dropped})
+    return {name: value for name, value in options.items() if name in known}
 
 
 def _image_shape(champion: Manifest) -> list[int] | None:

@@ -16,6 +16,7 @@ import pytest
 from monitor.model.registry import Registry
 from tests import machines
 from tests.challengers import committed
+from training.challenger import ChallengerPlan, training_plan
 
 pytestmark = pytest.mark.training
 
@@ -53,6 +54,15 @@ def test_the_champion_s_configuration_is_trained_on_new_rows_and_promoted(folder
     steps = [json.loads(line) for line in err.splitlines() if '"retrain_step"' in line]
     assert [step["step"] for step in steps] == list(result["seconds"])
     assert all(step["seconds"] >= 0 for step in steps)
+
+
+def test_options_that_the_detector_no_longer_has_are_dropped_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    manifest = committed().manifest
+    plan = training_plan(manifest, ChallengerPlan())
+    manifest.configuration["options"]["of_long_ago"] = 1
+    assert training_plan(manifest, ChallengerPlan()) == plan
+    (record,) = caplog.records
+    assert record.__dict__["options"] == ["of_long_ago"]
 
 
 def test_a_refused_challenger_ends_with_4_and_says_which_check(folder: Path) -> None:
