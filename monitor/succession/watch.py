@@ -200,19 +200,14 @@ class RegistryWatch:
 
     def _fresh_ones_predecessor(self, last: Promotion) -> Bundle | None:
         """Of a champion that became it shortly before this process began; None where there is none that can be used."""
-        if datetime.now(UTC) - datetime.fromisoformat(last.time) > FRESH:
+        if not _is_fresh(last):
             return None
         try:
             entries = self._registry.promotions(self._model)
             made = next(entry for entry in reversed(entries) if entry.action != "challenge")
             before = previous_champion(entries)
-            if (
-                before is None
-                or made.action == "rollback"
-                or datetime.now(UTC) - datetime.fromisoformat(made.time) > FRESH
-            ):
-                return None
-            return self._load(before)
+            watched = made.action == "rollback" or not _is_fresh(made)
+            return None if before is None or watched else self._load(before)
         except BundleError as error:
             log.warning("predecessor_not_usable", extra={"version": last.champion, "error": str(error)})
             return None
@@ -226,3 +221,11 @@ class RegistryWatch:
     def _load(self, version: str) -> Bundle:
         known = self._loaded.get(version)
         return known or self._registry.load(self._model, version, expected_schema=self._schema)
+
+
+def _is_fresh(entry: Promotion) -> bool:
+    """Whether it was written within the last day; not where its time cannot be read."""
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(entry.time) <= FRESH
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return False
