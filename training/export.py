@@ -111,7 +111,7 @@ def _compare(detector: Exportable, scorer: Scorer, X: NDArray[np.float32]) -> ND
 
 
 def score_difference(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """The largest one, relative to the expected score or to the median one where that is larger.
+    """The largest one, relative to the expected score, or where that is smaller to the median one, which counts as 1 at most.
 
     A row that is reproduced almost exactly has a score close to 0, the difference of two large numbers: its rounding is
     that of the other rows, and no threshold lies there. An absolute floor would be lenient with detectors of small scores.
@@ -120,7 +120,8 @@ def score_difference(expected: NDArray[np.float32], found: NDArray[np.float32]) 
         return float("nan")
     size = np.abs(expected)
     typical = np.median(size) if size.size else 0.0
-    return float(np.max(np.abs(expected - found) / np.maximum(size, max(typical, _SMALLEST_SIZE)), initial=0.0))
+    floor = np.clip(typical, _SMALLEST_SIZE, 1.0)
+    return float(np.max(np.abs(expected - found) / np.maximum(size, floor), initial=0.0))
 
 
 def _explanation_difference(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:

@@ -54,7 +54,8 @@ def test_small_scores_have_to_be_as_exact_as_large_ones(served: Scorer, monkeypa
 
 def test_a_score_close_to_zero_is_compared_with_the_usual_ones() -> None:
     expected = np.array([0.0, 2.0, 3.0], np.float32)
-    assert score_difference(expected, np.array([2e-5, 2.0, 3.0], np.float32)) == pytest.approx(1e-5)
+    assert score_difference(expected, np.array([2e-5, 2.0, 3.0], np.float32)) == pytest.approx(2e-5)
+    assert score_difference(expected / 10, np.array([2e-6, 0.2, 0.3], np.float32)) == pytest.approx(1e-5)
     assert score_difference(expected * 0, expected * 0) == 0.0
 
 
