@@ -6,6 +6,7 @@ preprocess.json    the fitted transform
 calibration.npz    held-out raw scores and their tail
 golden.npz         raw records with the X and raw_score they must give
 signature.json     who vouches for the manifest; only where models are signed
+report.html        of its training, for people; the monitor does not read it
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from monitor.model.signature import SIGNATURE, require_trust
 
 FORMAT = "ganwatch.bundle/1"
 MANIFEST = "manifest.json"
+REPORT = "report.html"
 FILES = ("scorer.tflite", "preprocess.json", "calibration.npz", "golden.npz")
 GOLDEN_TOLERANCE = 1e-4
 _MAX_RECORD_BYTES = 64 * 2**20

@@ -1,6 +1,6 @@
 """The registry: immutable bundle versions and an append-only log of promotions, in a folder or at any fsspec URL.
 
-models/<name>/<version>/…     five files and perhaps a signature; a version exists once its manifest does, which comes last
+models/<name>/<version>/…     five files, perhaps a signature and a report; a version exists once its manifest does, which comes last
 aliases/<name>/000042.json    promotion number 42; created exclusively, the highest number is the truth
 """
 

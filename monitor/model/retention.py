@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from monitor.model.bundle import MANIFEST
+from monitor.model.bundle import FILES, MANIFEST, REPORT
 from monitor.model.promotions import previous_champion
 from monitor.model.registry import Registry
+from monitor.model.signature import SIGNATURE
 from monitor.model.store import Store
-from monitor.model.stored_bundles import folder_of, report_path
+from monitor.model.stored_bundles import folder_of
 
 
 def obsolete_versions(registry: Registry, model: str, keep: int) -> list[str]:
@@ -33,7 +34,7 @@ def obsolete_versions(registry: Registry, model: str, keep: int) -> list[str]:
 
 
 def prune(registry: Registry, model: str, keep: int) -> list[str]:
-    """Deletes the obsolete versions with their reports; returns them. Their promotions stay in the log.
+    """Deletes the obsolete versions; returns them. Their promotions stay in the log.
 
     Raises:
         BundleError: the registry cannot be reached, or a file cannot be deleted.
@@ -47,8 +48,8 @@ def prune(registry: Registry, model: str, keep: int) -> list[str]:
 def _delete(store: Store, model: str, version: str) -> None:
     """The manifest goes first: without one there is no version, however far the rest has come."""
     folder = folder_of(model, version)
-    for path in (f"{folder}/{MANIFEST}", *store.files(folder), report_path(model, version)):
-        store.remove(path)
+    for name in (MANIFEST, *FILES, SIGNATURE, REPORT):
+        store.remove(f"{folder}/{name}")
     if store.folder is not None:
         with suppress(OSError):  # something of somebody else's lies in it
             (store.folder / folder).rmdir()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.errors import BundleError
-from monitor.model.bundle import FILES, MANIFEST, Manifest, parse_manifest
+from monitor.model.bundle import FILES, MANIFEST, REPORT, Manifest, parse_manifest
 from monitor.model.signature import SIGNATURE
 from monitor.model.store import Store
 
@@ -27,12 +27,12 @@ def folder_of(model: str, version: str) -> str:
 
 
 def report_path(model: str, version: str) -> str:
-    """Where the training report of a version lies in its store; a version may have none.
+    """Where the training report of a version lies in its store: in its folder; a version may have none.
 
     Raises:
         BundleError: one of the two is no name.
     """
-    return f"reports/{checked_name(model)}/{checked_name(version)}.html"
+    return f"{folder_of(model, version)}/{REPORT}"
 
 
 def checked_name(name: str) -> str:

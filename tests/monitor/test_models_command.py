@@ -151,7 +151,7 @@ def test_the_champion_is_shown_by_default_and_the_gate_s_checks_with_it(operator
 def test_a_version_s_training_report_is_named_where_there_is_one(operator: Operator) -> None:
     version = operator.versions[2]
     assert operator.json("show", version)["report"] is None
-    path = f"reports/machines/{version}.html"
+    path = f"models/machines/{version}/report.html"
     operator.registry.store.write(path, b"<!DOCTYPE html>")
     assert operator.json("show", version)["report"] == f"registry/{path}"
     assert f"\nreport: registry/{path}\n" in operator.models("show", version).out

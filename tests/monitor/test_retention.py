@@ -29,7 +29,7 @@ def filled(registry: Registry, bundles: list[Path]) -> list[str]:
     """Six versions with reports; the first is the anchor, the fourth the champion after the third, the fifth its challenger."""
     versions = [registry.publish(bundle) for bundle in bundles]
     for version in versions:
-        registry.store.write(f"reports/machines/{version}.html", b"<html>")
+        registry.store.write(f"models/machines/{version}/report.html", b"<html>")
     for number in (0, 2, 3):
         registry.promote("machines", versions[number], author="gate", reason="passed")
     registry.challenge("machines", versions[4], author="gate", reason="tried")
@@ -40,8 +40,7 @@ def test_only_what_nobody_needs_is_deleted_with_its_report(registry: Registry, s
     first, second, third, fourth, fifth, sixth = filled(registry, six)
     assert prune(registry, "machines", 1) == [second]
     assert registry.versions("machines") == [first, third, fourth, fifth, sixth]
-    left = [*registry.store.files("models"), *registry.store.files("reports")]
-    assert not [path for path in left if second in path]
+    assert not [path for path in registry.store.files("models") if second in path]
     assert len(registry.promotions("machines")) == 4
     rolled_back = registry.rollback("machines", author="human", reason="too many alerts")
     assert rolled_back is not None

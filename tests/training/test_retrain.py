@@ -93,14 +93,14 @@ def test_an_old_version_that_cannot_be_deleted_does_not_undo_the_promotion(
 ) -> None:
     second = run(registry, 61).version
     assert registry.store.folder is not None
-    report = registry.store.folder / f"reports/machines/{second}.html"
+    report = registry.store.folder / f"models/machines/{second}/report.html"
     report.unlink()
     (report / "of somebody else").mkdir(parents=True)  # deleted like a file, a folder is an error
     for seed in (62, 63):
         last = run(registry, seed, plan=replace(PLAN, keep=1))
         assert (last.outcome, registry.champion("machines")) == ("promoted", last.version)
     (record,) = [record for record in caplog.records if record.getMessage() == "prune_failed"]
-    assert f"reports/machines/{second}.html" in vars(record)["error"]
+    assert f"models/machines/{second}/report.html" in vars(record)["error"]
 
 
 def test_the_manifest_and_the_report_hold_every_check(registry: Registry) -> None:
@@ -112,7 +112,7 @@ def test_the_manifest_and_the_report_hold_every_check(registry: Registry) -> Non
     assert (gate["verdict"], gate["decided_against"]) == ("passed", champion)
     assert manifest.data["window_rows"] > 0
     assert manifest.data["replay_rows"] > 0
-    content = registry.store.read(f"reports/machines/{result.version}.html")
+    content = registry.store.read(f"models/machines/{result.version}/report.html")
     assert content is not None
     report = content.decode()
     assert '<span class="passed">passed by the gate</span>' in report
@@ -193,7 +193,7 @@ def test_too_few_labelled_anomalies_to_judge_on_are_a_remark_in_the_report(regis
     frame = machines.readings(4000, seed=61, anomalies=3)
     labels = np.arange(4000) >= 3997
     result = run(registry, 61, read=lambda: RetrainingData(replace(of_frame(frame).history, labels=labels)))
-    content = registry.store.read(f"reports/machines/{result.version}.html")
+    content = registry.store.read(f"models/machines/{result.version}/report.html")
     assert content is not None
     assert "3 labelled anomalies are too few to compare models on them; 10 are needed" in content.decode()
 
@@ -214,7 +214,7 @@ def test_when_a_network_is_refused_and_the_champion_is_off_target_its_own_is_cal
     rates = [float(np.mean(detect(model, rows, breakers).p_value <= PLAN.target_alert_rate)) for model in (old, new)]
     assert rates[0] > 0.5
     assert rates[1] == pytest.approx(PLAN.target_alert_rate, rel=0.5)
-    page = registry.store.read(f"reports/machines/{result.version}.html")
+    page = registry.store.read(f"models/machines/{result.version}/report.html")
     assert page is not None
     assert f"The network is that of {first}, calibrated on newer rows" in page.decode()
     (refused,) = set(registry.versions("machines")) - {first, result.version}

@@ -55,7 +55,7 @@ def test_training_a_file_makes_a_champion_that_scores_and_evaluates(folder: Path
     assert "1,000.0 expected on a million records of normal data at" in done.stdout
     assert done.stderr == ""
     registry = Registry(str(folder / "registry"))
-    report = f"registry/reports/machines/{registry.champion('machines')}.html"
+    report = f"registry/models/machines/{registry.champion('machines')}/report.html"
     assert f"report     {report}\n" in done.stdout
     for part in ("<h3>Losses</h3>", "a random half of the held-out rows", "normal.csv"):
         assert part in (folder / report).read_text(encoding="utf-8")
