@@ -125,7 +125,7 @@ OPTIONS = {
     "autoencoder, kl_histogram": Variant(DETECTORS["autoencoder"], {"similarity": "kl_histogram"}),
     "autoencoder, l1, images": Variant(DETECTORS["autoencoder"], {"similarity": "l1"}, IMAGES),
     "ganomaly, encoder = generator": Variant(DETECTORS["ganomaly"], {"encoder": "generator"}),
-    "alocc, judged_by = discriminator": Variant(DETECTORS["alocc"], {"judged_by": "discriminator"}),
+    "alocc, broken_weight = 0": Variant(DETECTORS["alocc"], {"broken_weight": 0.0}),
     "efficient_gan, preset = paper": Variant(
         DETECTORS["efficient_gan"], {**DETECTORS["efficient_gan"].options_type.presets["paper"], "epochs": None}
     ),

@@ -1,4 +1,4 @@
-"""ALOCC: its score against numpy, and an opinion of reconstructions that keeps something to tell."""
+"""ALOCC: its score against numpy, and a discriminator that keeps something to tell."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def test_the_reconstruction_error_joins_the_score_by_its_weight() -> None:
 
 
 @pytest.fixture(scope="module")
-def by_judge() -> ALOCC:
-    """Scores with the judge alone."""
-    detector = ALOCC(6, ALOCCOptions(weight=0.0, score_units="raw", steps=1500), seed=0)
+def by_discriminator() -> ALOCC:
+    """Scores with D alone; its code is long enough to keep what is foreign about a row."""
+    options = ALOCCOptions(weight=0.0, score_units="raw", steps=1500, latent_dim=6, spectral_normalisation=False)
+    detector = ALOCC(6, options, seed=0)
     detector.fit(make_correlated_rows(2000, np.random.default_rng(0)))
     return detector
 
@@ -47,28 +48,24 @@ def make_foreign_rows(n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(-4, 4, (n, 6)).astype(np.float32)
 
 
-def test_the_opinion_of_whole_and_foreign_rows_does_not_end_at_one_half(by_judge: ALOCC) -> None:
+def test_what_d_thinks_of_whole_and_foreign_rows_does_not_end_at_one_half(by_discriminator: ALOCC) -> None:
     rng = np.random.default_rng(1)
     normal = make_correlated_rows(500, rng)
     trust, distrust = (
-        float(np.mean(np.exp(-np.asarray(by_judge.score(tf.constant(rows))))))
+        float(np.mean(np.exp(-np.asarray(by_discriminator.score(tf.constant(rows))))))
         for rows in (normal, make_foreign_rows(500, rng))
     )
-    assert trust - distrust > 0.1
+    assert trust - distrust > 0.05
 
 
-def test_the_opinion_alone_finds_foreign_rows(by_judge: ALOCC) -> None:
+def test_d_alone_finds_foreign_rows(by_discriminator: ALOCC) -> None:
     rng = np.random.default_rng(1)
     normal = make_correlated_rows(500, rng)
-    scores = by_judge.score(tf.constant(np.concatenate([normal, make_foreign_rows(500, rng)])))
-    assert roc_auc_score(np.repeat([0, 1], 500), np.asarray(scores)) > 0.75
+    scores = by_discriminator.score(tf.constant(np.concatenate([normal, make_foreign_rows(500, rng)])))
+    assert roc_auc_score(np.repeat([0, 1], 500), np.asarray(scores)) > 0.85  # 0.16 without broken rows
 
 
 def test_the_paper_preset_has_the_coefficients_of_the_paper() -> None:
     options = ALOCCOptions.preset("paper")
-    assert (options.reconstruction_coefficient, options.noise, options.weight) == (
-        0.4,
-        0.155,
-        0,
-    )
-    assert options.judged_by == "discriminator"
+    assert (options.reconstruction_coefficient, options.noise) == (0.4, 0.155)
+    assert (options.weight, options.broken_weight) == (0, 0)
