@@ -9,7 +9,7 @@ repairs what it knows and spoils what it does not, which D sees.
     R          generator(encoder(·)), x_hat        reconstruction
     D          discriminator                       logit
     λ          options.reconstruction_coefficient  0.4 in the paper
-    X', β      broken rows, options.broken_weight  0 in the paper
+    x', β      broken rows, options.broken_weight  0 in the paper
 
     loss of R = -log D(R(x + η)) + λ mean (x - R(x + η))²                                    (section 3.3)
     loss of D = -log D(x) - log (1 - D(R(x + η))) - β log (1 - D(R(x')))
@@ -194,7 +194,7 @@ class ALOCCTraining(Training):
         return fooling, reconstruction
 
     def _break(self, x: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Rows with some columns of the next row (the batch is in random order), turned, stretched and noisy."""
+        """Rows with some columns, one at least, of the next row (the batch is in random order), turned, stretched and noisy."""
         cells = self._backbone.mask_cells
         n_cells = cells.max() + 1
         uniform = tf.random.stateless_uniform([x.shape[0], n_cells + 3], tf.stack([self._noise_seed + 1, step]))
@@ -204,7 +204,9 @@ class ALOCCTraining(Training):
             stretch * self._backbone.turn(tf.roll(x, 1, axis=0)) + self.options.broken_noise * uniform[:, 1:2] * noise
         )
         share = _LEAST_BROKEN + (_MOST_BROKEN - _LEAST_BROKEN) * uniform[:, :1]
-        return tf.where(tf.gather(uniform[:, 3:], cells, axis=1) < share, foreign, x)
+        chances = uniform[:, 3:]
+        is_broken = (chances < share) | (chances == tf.reduce_min(chances, axis=1, keepdims=True))
+        return tf.where(tf.gather(is_broken, cells, axis=1), foreign, x)
 
 
 class ALOCC(NetworkDetector):

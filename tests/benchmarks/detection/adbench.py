@@ -40,6 +40,11 @@ _KEYS = {
     PCA_80: "adbench_pca_80_auroc",
     BEST_FEATURE: "adbench_feature_auroc",
 }
+# "Far above" Isolation Forest is taken as three points.
+GOALS = {
+    "adbench_minus_knn": lambda difference: difference >= 0,
+    "adbench_minus_iforest": lambda difference: difference >= 0.03,
+}
 
 
 def run(bench: Bench) -> Part:
@@ -59,7 +64,8 @@ def run(bench: Bench) -> Part:
     )
     figures = {key: means[detector] for detector, key in _KEYS.items()}
     figures["adbench_minus_knn"] = round(means[EFFICIENT_GAN] - means[NEAREST], 4)
-    return Part(figures, {"adbench_minus_knn": lambda difference: difference >= 0})
+    figures["adbench_minus_iforest"] = round(means[EFFICIENT_GAN] - means[ISOLATION_FOREST], 4)
+    return Part(figures, GOALS)
 
 
 def measure(bench: Bench, name: str, options: EfficientGANOptions, seed: int) -> dict[str, float]:

@@ -100,6 +100,11 @@ def measure_baselines(protocol: Protocol, seed: int = 0) -> Measured:
     return {name: measure(score, protocol) for name, score in scores.items()}
 
 
+def measure_all_baselines(bench: Bench) -> Measured:
+    """The same, computed once in all parts of the benchmark."""
+    return bench.measure(__file__, FILE, {"baselines": ""}, lambda: measure_baselines(load_protocol(bench.data)))
+
+
 def run(bench: Bench) -> Part:
     """All seeds of the preset `default` and the baselines."""
     options = EfficientGANOptions()
@@ -112,7 +117,7 @@ def run(bench: Bench) -> Part:
         )[EFFICIENT_GAN]
         for seed in bench.seeds(SEEDS, quick=3)
     }
-    baselines = bench.measure(__file__, FILE, {"baselines": ""}, lambda: measure_baselines(load_protocol(bench.data)))
+    baselines = measure_all_baselines(bench)
     print_table(
         f"KDD99, the authors' protocol, {len(by_seed)} seeds",
         ("detector", "F1", "AUROC", "AP", "F1, distinct rows", "AUROC, distinct rows", "training, s"),

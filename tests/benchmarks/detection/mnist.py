@@ -3,11 +3,11 @@
 The digit's images in the training split train, the test split tests. Scores are those of the last weights of every detector,
 also where others are kept by default, without dropout or any statistic of a batch. All other options are the defaults for
 images. They were chosen by the reconstruction error on held-out images of the digit 3 and by made-up images, with three
-exceptions: EfficientGAN's masks and ALOCC's weight and latent length by labels of the digits 3, 4 and 7 in the training split, and
-AnoGAN's `latent_dim` after its test figures for the digit 8 had been seen, so that these flatter it.
+exceptions: in the training split EfficientGAN's masks by labels of the digit 3, ALOCC's weight and latent length by those of 3,
+4 and 7; and AnoGAN's `latent_dim` after its test figures for the digit 8 had been seen, so that these flatter it.
 
 ALOCC has two more lines: its discriminator alone, D(R(x)), of the same training, and the gap of its mean probabilities. It is
-trained once more without broken rows, as published.
+trained once more with a D that sees no broken rows, as the published one.
 AnoGAN's latent search is slow, so it scores some test images only, drawn without a look at what they show.
 
     python -m tests.benchmarks.detection.mnist --seeds 1 [--detectors ganomaly,alocc] [--digits 1,8]
@@ -54,7 +54,7 @@ SHAPE = (28, 28, 1)
 SEEDS = 3
 DIGITS = (1, 8)
 JUDGED = ("ganomaly", "alocc", "anogan", "efficient_gan", "autoencoder")
-PUBLISHED = "alocc_published"
+UNBROKEN = "alocc_unbroken"
 SEARCHED = "anogan_search"
 PCA_RESIDUAL, NEAREST = "pca", "knn"
 _BASELINE_KEYS = {BEST_FEATURE: "feature", ISOLATION_FOREST: "iforest"}
@@ -95,7 +95,7 @@ class Candidate:
 
 CANDIDATES: Mapping[str, Candidate] = {
     **{name: Candidate(name) for name in (*JUDGED, "vae")},
-    PUBLISHED: Candidate("alocc", {"broken_weight": 0.0}),
+    UNBROKEN: Candidate("alocc", {"broken_weight": 0.0}),
     SEARCHED: Candidate("anogan", {"search": "latent"}, most_scored=2000),
 }
 
@@ -229,6 +229,7 @@ def _make_goals(figures: Mapping[str, float], names: tuple[str, ...]) -> dict[st
             goals[f"mnist_8_{best}"] = lambda auroc: auroc > max(pca, nearest)
     least = {f"mnist_{task}_alocc_discriminator": 0.9 for task in ("1v7", "8")}
     least[f"mnist_1v7_{SEARCHED}"] = 0.995
+    least[f"mnist_8_{SEARCHED}"] = figures.get("mnist_8_pca", 0.0)
     return goals | {key: lambda auroc, goal=goal: auroc >= goal for key, goal in least.items() if key in figures}
 
 

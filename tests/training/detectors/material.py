@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from training.detectors.alocc import ALOCC
 
 
 def make_correlated_rows(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -47,3 +50,18 @@ def run_discriminator(weights: list[np.ndarray], rows: np.ndarray) -> tuple[np.n
     features = run_mlp(weights[:-2], rows, slope=0.1)
     features = np.where(features > 0, features, 0.1 * features)
     return (features @ weights[-2] + weights[-1])[:, 0], features
+
+
+def break_rows(detector: ALOCC, X: np.ndarray) -> np.ndarray:
+    """What the discriminator of an ALOCC is shown as broken, before R sees it; float32 (n, d)."""
+    networks = detector.members[0].networks
+    training = detector.make_training(
+        networks,
+        networks,
+        X,
+        samplers=(None, None),
+        options=detector.options,
+        steps=1,
+        rng=np.random.default_rng(0),
+    )
+    return np.asarray(training._break(tf.constant(X), tf.constant(0)))
