@@ -104,6 +104,7 @@ def train(
     from rich.console import Console
 
     from monitor.champion import open_registry
+    from monitor.model.decision import explain_no_flags
     from monitor.model.schema import Schema
     from monitor.settings import load_settings
     from training.history import read_history
@@ -139,18 +140,22 @@ def train(
         trained = train_model(history, features, held, plan, model=settings.model, on_progress=progress.update)
     with console.status("writing the report"):
         report = _publish_report(held, trained, history, settings)
+    silence = explain_no_flags(settings, trained.bundle.calibration)
     if json_output:
-        _print_json(_as_json(trained) | {"report": report})
-    _print_summary(console, trained, settings.registry, report)
+        _print_json(_as_json(trained) | {"nothing_flagged_because": silence, "report": report})
+    _print_summary(console, trained, settings, report)
 
 
 def _publish_report(registry: Registry, trained: TrainedModel, history: History, settings: Settings) -> str:
     """Gives its address."""
+    from monitor.model.decision import explain_no_flags
     from training.report.evidence import evidence_of_training
     from training.report.page import publish_report
 
     evidence = evidence_of_training(trained.bundle, history, trained.split)
-    return publish_report(registry, trained.bundle, evidence, settings.target_alert_rate)
+    silence = explain_no_flags(settings, trained.bundle.calibration)
+    remarks = [] if silence is None else [f"With the settings of this training {silence}."]
+    return publish_report(registry, trained.bundle, evidence, settings.target_alert_rate, remarks)
 
 
 def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
@@ -188,13 +193,10 @@ def _as_json(trained: TrainedModel) -> dict[str, Any]:
     }
 
 
-def _print_summary(console: Console, trained: TrainedModel, registry: str, report: str) -> None:
+def _print_summary(console: Console, trained: TrainedModel, settings: Settings, report: str) -> None:
     """What a person wants to know after a training."""
-    from monitor.settings import Settings
-
     data, metrics = trained.manifest.data, trained.manifest.metrics
-    rate = Settings.model_fields["target_alert_rate"].default
-    console.print(f"model      {trained.manifest.model} {trained.version}, champion of {registry}")
+    console.print(f"model      {trained.manifest.model} {trained.version}, champion of {settings.registry}")
     console.print(
         f"rows       {data['train_rows']} to train, {data['calibration_rows']} to calibrate (split {data['split']})"
         + (f", {data['validation_rows']} to validate" if data["validation_rows"] else "")
@@ -225,11 +227,32 @@ def _print_summary(console: Console, trained: TrainedModel, registry: str, repor
         console.print(
             "tail       too few or too extreme held-out scores for a fitted tail; p-values end at 1 / (calibration rows + 1)"
         )
-    per = f"{trained.rows_per_day:,.0f} records a day" if trained.rows_per_day else "a million records"
-    expected = rate * (trained.rows_per_day or 1e6)
-    console.print(f"alerts     {expected:,.1f} expected on {per} of normal data at target_alert_rate = {rate:g}")
+    console.print(f"alerts     {_describe_alerts(trained, settings)}")
     console.print(f"report     {report}", soft_wrap=True)
-    console.print(f"next       ganwatch run --registry {registry}")
+    console.print(f"next       ganwatch run --registry {settings.registry}")
+
+
+def _describe_alerts(trained: TrainedModel, settings: Settings) -> str:
+    """How many are to be expected on normal data, or why there will be none."""
+    from monitor.model.decision import expected_alert_rate, explain_no_flags, raw_cut
+
+    calibration = trained.bundle.calibration
+    silence = explain_no_flags(settings, calibration)
+    if silence is not None:
+        return f"none: {silence}"
+    if settings.false_discovery_rate is not None:
+        return f"at most a share of {settings.false_discovery_rate:g} of those of a micro-batch expected to be false"
+    per = f"{trained.rows_per_day:,.0f} records a day" if trained.rows_per_day else "a million records"
+    rate, cut = expected_alert_rate(settings), raw_cut(settings, calibration)
+    if cut is not None and cut <= calibration.scores[-1]:  # the highest of n rows is reached by one in n + 1
+        rate = max(rate, 1 / (len(calibration.scores) + 1))
+    expected = rate * (trained.rows_per_day or 1e6)
+    decided_by = (
+        f"target_alert_rate = {settings.target_alert_rate:g}"
+        if settings.threshold is None
+        else f"threshold = {settings.threshold:g}"
+    )
+    return f"{expected:,.1f} expected on {per} of normal data at {decided_by}"
 
 
 def evaluate(

@@ -10,6 +10,7 @@ from monitor.champion import open_registry
 from monitor.check.trials import Trials
 from monitor.errors import BundleError
 from monitor.model.bundle import Bundle, load_bundle
+from monitor.model.decision import explain_no_flags
 from monitor.model.golden import Golden
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
@@ -77,4 +78,6 @@ def _load_model(registry: Registry, schema: Schema, version: str, settings: Sett
         golden = Golden.from_npz((folder / "golden.npz").read_bytes()).records
     except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:  # it was readable a moment ago
         raise BundleError(folder / "golden.npz", f"cannot be read: {error}") from error
-    return CheckedModel(bundle, golden), f"{bundle.manifest.detector}; {len(golden)} golden records score as stated"
+    detail = f"{bundle.manifest.detector}; {len(golden)} golden records score as stated"
+    silence = explain_no_flags(settings, bundle.calibration)
+    return CheckedModel(bundle, golden), detail if silence is None else f"{detail}; but {silence}"

@@ -22,7 +22,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.model.calibration import Calibration, p_value_of, threshold_of
+from monitor.model.calibration import Calibration, p_value_of, score_of, threshold_of
 
 Method = Literal["fixed", "quantile", "conformal", "pot"]
 
@@ -101,6 +101,38 @@ def decision_threshold(settings: DecisionSettings, calibration: Calibration) -> 
 def expected_alert_rate(settings: DecisionSettings) -> float:
     """Share of normal records that is to be flagged: the target, or what a fixed threshold amounts to."""
     return settings.target_alert_rate if settings.threshold is None else p_value_of(settings.threshold)
+
+
+def can_flag(settings: DecisionSettings, calibration: Calibration) -> bool:
+    """Whether any record can be flagged, however extreme: an infinite raw score, alone in its micro-batch, is tried."""
+    raw_score = np.array([np.inf], np.float32)
+    p_value = calibration.p_values(raw_score, np.zeros(1))
+    decision = decide(settings, calibration, raw_score=raw_score, p_value=p_value, score=score_of(p_value))
+    return bool(decision.flagged[0])
+
+
+def explain_no_flags(settings: DecisionSettings, calibration: Calibration) -> str | None:
+    """Why no record can be flagged, and what to do about it; None where one can.
+
+    Without a tail no p-value of n calibration rows is below 1 / (n + 1).
+    """
+    if can_flag(settings, calibration):
+        return None
+    n = len(calibration.scores)
+    if settings.false_discovery_rate is not None:
+        rate, setting = settings.false_discovery_rate, f"false_discovery_rate = {settings.false_discovery_rate:g}"
+        change = "raise false_discovery_rate"
+    elif settings.threshold is not None:
+        rate, setting = p_value_of(settings.threshold), f"threshold = {settings.threshold:g}"
+        change = "lower threshold"
+    else:
+        rate, setting = settings.target_alert_rate, f"target_alert_rate = {settings.target_alert_rate:g}"
+        change = "raise target_alert_rate"
+    return (
+        f"no record can be flagged, however extreme: {setting} asks for a p-value of {rate:.2g} or less, but {n:,} calibration rows "
+        f"without a fitted tail give none below 1 / {n + 1:,}; calibrate on at least {math.ceil(1 / rate):,} rows, {change}, or "
+        'decide by threshold_method = "pot", which then flags what reaches the highest of these rows'
+    )
 
 
 def benjamini_hochberg(p_value: NDArray[np.float64], rate: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from monitor import __version__
 from monitor.drift.watch import Drift
 from monitor.events import EventKind, ModelEvent, event_time
+from monitor.model.decision import explain_no_flags
 from monitor.model.promotions import Promotion
 from monitor.stream.pipeline import Pipeline
 from monitor.telemetry.metrics import Metrics
@@ -34,6 +35,7 @@ class Outcomes:
     model: str
     group: str
     _reachable: bool = True
+    _cannot_flag: tuple[str, str] | None = None
 
     def in_service(self, pipeline: Pipeline) -> None:
         """Shows the model that scores, and the one beside it."""
@@ -50,6 +52,15 @@ class Outcomes:
         self.metrics.model_created.set(datetime.fromisoformat(bundle.manifest.created_at).timestamp())
         self.metrics.threshold.set(pipeline.threshold)
         self.metrics.target_alert_rate.set(pipeline.target_alert_rate)
+        self._warn_of_silence(pipeline)
+
+    def _warn_of_silence(self, pipeline: Pipeline) -> None:
+        """Once a model and reason."""
+        reason = explain_no_flags(pipeline.settings, pipeline.bundle.calibration)
+        cannot_flag = None if reason is None else (pipeline.bundle.version, reason)
+        if reason is not None and cannot_flag != self._cannot_flag:
+            log.warning("nothing_can_be_flagged", extra={"version": pipeline.bundle.version, "reason": reason})
+        self._cannot_flag = cannot_flag
 
     def swapped(self, promotion: Promotion, before: str) -> None:
         """Another model scores from now on."""

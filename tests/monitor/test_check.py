@@ -48,6 +48,13 @@ def test_what_needs_no_broker_is_tried_without_one(terminal: Terminal) -> None:
     assert left == ["topics", "rights", "records", "size of alerts", "size of dead letters"]
 
 
+def test_a_model_that_can_flag_nothing_is_told_of(terminal: Terminal) -> None:
+    assert "no record can be flagged" not in states(terminal)[1]["model"][1]
+    state, detail = states(terminal, "--set", "target_alert_rate=0.0001")[1]["model"]
+    assert state == "ok"
+    assert "but no record can be flagged, however extreme: target_alert_rate = 0.0001" in detail
+
+
 def test_every_wrong_thing_is_one_line_that_says_how_to_mend_it(terminal: Terminal) -> None:
     terminal.flags = ("--bootstrap-servers", f"127.0.0.1:{free_port()}", "--set", "broker_timeout_s=0.3")
     outcome = terminal.run_apart("check")

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from monitor.model.bundle import Bundle
 from monitor.model.calibration import Calibration, Tail, score_of, threshold_of
-from monitor.model.decision import Decision, benjamini_hochberg, decide, decision_threshold, expected_alert_rate
+from monitor.model.decision import (
+    Decision,
+    benjamini_hochberg,
+    can_flag,
+    decide,
+    decision_threshold,
+    expected_alert_rate,
+    explain_no_flags,
+)
 from monitor.settings import Settings
 from monitor.stream.broker import Cluster
 from monitor.stream.pipeline import Pipeline
@@ -69,6 +77,51 @@ def test_the_tail_decides_where_the_calibration_rows_are_too_few() -> None:
     # The quantile can be no higher than the largest of them.
     flagged = decided(calibration, fresh, threshold_method="quantile", target_alert_rate=1e-4).flagged
     assert (flagged == (fresh >= calibration.scores[-1])).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "least_rows"),
+    [
+        ({"target_alert_rate": 1e-3}, 999),
+        ({"target_alert_rate": 0.01, "threshold_method": "conformal"}, 99),
+        ({"threshold": 60.0}, 3_981),
+        ({"false_discovery_rate": 0.05}, 19),
+    ],
+)
+def test_without_a_tail_nothing_is_flagged_below_one_over_the_calibration_rows_and_one(
+    settings: dict[str, Any], least_rows: int
+) -> None:
+    extreme = np.float32([1e30])
+    for n in (least_rows - 1, least_rows):
+        calibration = calibration_of(n, tail=None)
+        assert can_flag(Settings.model_validate(settings), calibration) == (n == least_rows)
+        assert decided(calibration, extreme, **settings).flagged.all() == (n == least_rows)
+
+
+def test_a_tail_or_a_cut_on_the_raw_score_can_flag_after_any_number_of_rows() -> None:
+    assert can_flag(Settings.model_validate({}), calibration_of(50))
+    for method in ("quantile", "pot"):
+        assert can_flag(Settings.model_validate({"threshold_method": method}), calibration_of(20, tail=None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows_needed", "change"),
+    [
+        ({"target_alert_rate": 0.001}, "1,000 rows", "raise target_alert_rate"),
+        ({"threshold": 75.0}, "31,623 rows", "lower threshold"),
+        ({"false_discovery_rate": 0.002}, "500 rows", "raise false_discovery_rate"),
+    ],
+)
+def test_who_can_flag_nothing_is_told_why_and_what_helps(
+    settings: dict[str, Any], rows_needed: str, change: str
+) -> None:
+    ((name, value),) = settings.items()
+    reason = explain_no_flags(Settings.model_validate(settings), calibration_of(90, tail=None))
+    assert reason is not None
+    assert f"{name} = {value:g} asks for" in reason
+    assert "90 calibration rows without a fitted tail give none below 1 / 91" in reason
+    assert f'calibrate on at least {rows_needed}, {change}, or decide by threshold_method = "pot"' in reason
+    assert explain_no_flags(Settings.model_validate(settings), calibration_of(90)) is None
 
 
 @pytest.mark.parametrize("shape", [-0.2, 0.0, 0.3])

@@ -464,3 +464,13 @@ def test_what_the_drift_watch_has_learned_is_kept_unless_the_target_changes(scen
     assert scene.succession.pipeline.settings.attribution_top_k == 2
     scene.succession.decide_by(settings.model_copy(update={"target_alert_rate": 0.02}))
     assert scene.succession.pipeline.drift is not learned
+
+
+def test_that_nothing_can_be_flagged_is_warned_of_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    settings = scene.succession.pipeline.settings
+    rare = settings.model_copy(update={"target_alert_rate": 1e-4})
+    for chosen in (settings, rare, rare.model_copy(update={"attribution_top_k": 2}), settings, rare):
+        scene.succession.decide_by(chosen)
+    warnings = [record for record in caplog.records if record.getMessage() == "nothing_can_be_flagged"]
+    assert [record.__dict__["version"] for record in warnings] == [scene.version] * 2
+    assert "target_alert_rate = 0.0001 asks for a p-value" in warnings[0].__dict__["reason"]

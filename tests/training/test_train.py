@@ -48,11 +48,12 @@ def trained(seed: int, registry: Path) -> TrainedModel:
 
 
 def test_training_a_file_makes_a_champion_that_scores_and_evaluates(folder: Path) -> None:
-    done = ganwatch(folder, "train", "--data", "normal.csv", *FLAGS, "--steps", "1200")
+    (folder / "ganwatch.toml").write_text("target_alert_rate = 0.01\n")
+    done = ganwatch(folder, "train", "--data", "normal.csv", "--config", "ganwatch.toml", *FLAGS, "--steps", "1200")
     assert done.returncode == 0, done.stderr
     assert "1400 to train, 600 to calibrate (split at random)" in done.stdout
     assert "ignored    columns the schema does not name: line" in done.stdout
-    assert "1,000.0 expected on a million records of normal data at" in done.stdout
+    assert "10,000.0 expected on a million records of normal data at" in done.stdout
     assert done.stderr == ""
     registry = Registry(str(folder / "registry"))
     report = f"registry/models/machines/{registry.champion('machines')}/report.html"
@@ -87,6 +88,20 @@ def test_labelled_anomalies_stay_out_of_training_and_choose_when_to_stop(folder:
     report = (folder / summary["report"]).read_text(encoding="utf-8")
     for part in ("<h3>ROC curve</h3>", "With 100 anomalies among the rows", "<h3>Labelled anomalies</h3>"):
         assert part in report
+
+
+def test_a_training_on_few_rows_says_that_nothing_will_be_flagged(folder: Path) -> None:
+    machines.readings(300, seed=36).write_csv(folder / "few.csv")
+    done = ganwatch(folder, "train", "--data", "few.csv", "--json", *FLAGS, "--steps", "50")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    reason = "no record can be flagged, however extreme: target_alert_rate = 0.001"
+    assert summary["nothing_flagged_because"].startswith(reason)
+    assert f"alerts none: {reason}" in " ".join(done.stderr.split())
+    assert f"With the settings of this training {reason}" in (folder / summary["report"]).read_text(encoding="utf-8")
+    (folder / "pot.toml").write_text('threshold_method = "pot"\n')
+    done = ganwatch(folder, "train", "--data", "few.csv", "--config", "pot.toml", *FLAGS, "--steps", "50")
+    assert "10,989.0 expected on a million records" in done.stdout  # one in 91
 
 
 def test_a_feature_that_no_row_has_is_named(folder: Path) -> None:

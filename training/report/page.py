@@ -152,7 +152,10 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
     if metrics.get("trimmed_rows"):
         yield f"{metrics['trimmed_rows']:,} training rows, those with the sparsest surroundings, were left out."
     if metrics.get("calibration_tail", ()) is None:
-        yield "No tail could be fitted to the held-out scores: p-values end at 1 / (rows that calibrate + 1)."
+        yield (
+            "No tail could be fitted to the held-out scores: p-values end at 1 / (rows that calibrate + 1). By conformal p-values "
+            "nothing is flagged at a smaller target_alert_rate."
+        )
 
 
 def _cut(bundle: Bundle, rate: float) -> Cut:
