@@ -172,7 +172,10 @@ class Settings(BaseModel):
     archive_retention_s: Seconds = Field(365 * 86_400.0, description="older ones go in any case")
 
     # Decision
-    target_alert_rate: float = Field(0.001, gt=0, lt=1, description="expected share of normal records that are flagged")
+    # The score ends at 100, which is one in a million: rarer records are not told apart by it.
+    target_alert_rate: float = Field(
+        0.001, ge=1e-6, lt=1, description="expected share of normal records that are flagged, at least 1e-6"
+    )
     threshold: float | None = Field(
         None, ge=0, le=100, description="cut on the 0-100 score; replaces target_alert_rate"
     )

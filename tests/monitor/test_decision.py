@@ -124,6 +124,12 @@ def test_who_can_flag_nothing_is_told_why_and_what_helps(
     assert explain_no_flags(Settings.model_validate(settings), calibration_of(90)) is None
 
 
+def test_the_least_target_flags_what_is_rarer_than_one_in_a_million() -> None:
+    # Beyond the 98 % quantile the tail gives p = exp(-raw score): 1e-6 is at 13.8.
+    found = decided(calibration_of(5_000), np.float32([13.7, 13.9, 30]), target_alert_rate=1e-6)
+    assert found.flagged.tolist() == [False, True, True]
+
+
 @pytest.mark.parametrize("shape", [-0.2, 0.0, 0.3])
 def test_the_cut_of_peaks_over_threshold_is_that_of_the_paper(shape: float) -> None:
     tail = Tail(start=4.0, rate=0.02, shape=shape, scale=0.5)

@@ -115,6 +115,12 @@ def test_a_value_out_of_range_is_refused_with_the_setting_s_name(key: str, value
     assert problem.endswith(f"(from command line: {key})")
 
 
+def test_a_target_below_one_in_a_million_which_no_score_tells_apart_is_refused() -> None:
+    assert load_settings(None, env={}, flags={"target_alert_rate": "1e-6"}).target_alert_rate == 1e-6
+    (problem,) = problems_of(flags={"target_alert_rate": "9e-7"})
+    assert "target_alert_rate: Input should be greater than or equal to 0.000001, got '9e-7'" in problem
+
+
 def test_topics_that_are_the_same_are_refused() -> None:
     (problem,) = problems_of(flags={"alerts_topic": "features"})
     assert (
