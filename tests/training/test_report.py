@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from sklearn.metrics import roc_auc_score
 
 from monitor.model.bundle import Bundle, load_bundle, read_files, write_bundle
 from monitor.model.calibration import threshold_of
+from tests import machines
 from tests.reports import GATE, eventful_bundle, evidence_of, full_page
-from training.report.evidence import Group
+from training.history import History
+from training.report.evidence import Group, evidence_of_training
 from training.report.page import brief, flat, write_report
 from training.report.pictures import Pictures, make_sheet
 from training.report.plots import plot_errors, plot_p_values, plot_raw_scores, plot_scores
 from training.samples import Sample, pack_samples
+from training.split import split_rows
 
 
 class Page(HTMLParser):
@@ -95,6 +99,24 @@ def test_the_figures_are_those_of_the_evidence(page: Page, bundle: Bundle) -> No
     assert f"0.001 {threshold_of(0.001):.1f}" in page.text
     # Anomalies break current and temperature, and the page says so.
     assert evidence.anomalies.errors[1:3].sum() > 10 * evidence.normal.errors[1:3].sum()
+
+
+def test_figures_on_anomalies_that_chose_the_weights_are_marked_as_such(bundle: Bundle) -> None:
+    evidence = evidence_of(bundle)
+    sentence = (
+        "AUROC, average precision and their curves are measured on the labelled anomalies that also chose the weights"
+    )
+    told = Page(write_report(bundle, replace(evidence, anomalies_chose_weights=True), 0.001).decode())
+    assert sentence in told.text
+    assert sentence not in Page(write_report(bundle, evidence, 0.001).decode()).text
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_labels_of_a_training_chose_its_weights(bundle: Bundle, *, labelled: bool) -> None:
+    labels = np.arange(400) >= 380 if labelled else None
+    history = History(machines.readings(400, seed=73, anomalies=20), source="test", times=None, labels=labels)
+    evidence = evidence_of_training(bundle, history, split_rows(history, np.random.default_rng(0)))
+    assert evidence.anomalies_chose_weights is labelled
 
 
 def test_every_plot_is_whole_and_coloured_by_the_style_sheet_alone(content: str) -> None:

@@ -80,12 +80,14 @@ class Evidence:
         anomalies: rows that a label or a person calls anomalous; None when there are none.
         p_value: float64 (m,), of normal rows, by a calibration that does not hold them.
         p_value_source: which rows, and which calibration.
+        anomalies_chose_weights: whether the anomalies took part in the training, where they told when to stop.
     """
 
     normal: Group
     anomalies: Group | None
     p_value: NDArray[np.float64]
     p_value_source: str
+    anomalies_chose_weights: bool = False
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -108,6 +110,7 @@ def evidence_of_training(bundle: Bundle, history: History, split: Split) -> Evid
         anomalies=_gather_anomalies("labelled anomalies", bundle, history.frame, history.labels),
         p_value=fit_calibration(older).p_values(newer, tie_breakers(bundle.sha256, "", 0, np.arange(len(newer)))),
         p_value_source=f"a {which} half of the held-out rows, judged by a calibration on the other half",
+        anomalies_chose_weights=len(split.validate) > 0,
     )
 
 

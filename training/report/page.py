@@ -21,6 +21,10 @@ from training.report.evidence import Evidence
 from training.report.pictures import SHOWN
 
 _RATES = (1e-2, 1e-3, 1e-4)
+_CHOSE_WEIGHTS = (
+    "AUROC, average precision and their curves are measured on the labelled anomalies that also chose the weights, so on new "
+    "anomalies they may be worse."
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def write_report(bundle: Bundle, evidence: Evidence, target_alert_rate: float, r
         version=bundle.version,
         gate=gate,
         facts=list(_facts(bundle, evidence)),
+        caveat=_CHOSE_WEIGHTS if evidence.anomalies_chose_weights else None,
         warnings=[*_warnings(manifest), *remarks],
         plots=list(_plots(bundle, evidence, target_alert_rate)),
         cuts=[_cut(bundle, rate) for rate in _RATES],
