@@ -20,7 +20,8 @@ class Explanation:
 
     Attributes:
         x_hat: float32 (n_rows, n_columns), the reconstruction in the units of X.
-        residual: float32 (n_rows, n_columns), >= 0, each column's contribution to the score.
+        residual: float32 (n_rows, n_columns), >= 0, each column's deviation in the model's own units; not every detector's
+            score is their sum.
     """
 
     x_hat: NDArray[np.float32]

@@ -150,6 +150,12 @@ def test_names_of_others_are_shown_and_never_run(tmp_path: Path) -> None:
     assert "script" not in page.tags
 
 
+def test_errors_by_feature_are_called_deviations_because_not_every_score_is_their_sum(page: Page) -> None:
+    assert "How far each feature is on average from what the model expects, in the model's own units" in page.text
+    assert "mean deviation, in the model's own units" in page.text
+    assert "to the raw score" not in page.text
+
+
 def test_features_may_have_any_name(bundle: Bundle) -> None:
     names = [r"$\frac$", "温度", "<b>", "a$b$", "x" * 100, "plain"]
     shown = Page(plot_errors(names, evidence_of(bundle))).text

@@ -53,7 +53,7 @@ class Group:
         name: of the kind, for people.
         raw_score: float32 (n,), finite.
         p_value: float64 (n,), in [1e-12, 1], by the model's calibration.
-        errors: float64 (n_features,), mean contribution of each feature to the raw score.
+        errors: float64 (n_features,), mean deviation of each feature, in the model's own units.
         examples: of the highest scores, the highest first.
         pictures: of some rows and of the highest scores; None where rows are no images.
     """

@@ -203,7 +203,10 @@ def _plots(bundle: Bundle, evidence: Evidence, target_alert_rate: float) -> Iter
         yield _plot("ROC curve", "At every threshold on the raw score.", plots.plot_roc(evidence))
         text = f"With {len(evidence.anomalies.raw_score):,} anomalies among the rows."
         yield _plot("Precision and recall", text, plots.plot_precision_recall(evidence))
-    text = "What each feature adds to the raw score on average; many features: those that add most."
+    text = (
+        "How far each feature is on average from what the model expects, in the model's own units; many features: those that deviate "
+        "most."
+    )
     yield _plot("Error by feature", text, plots.plot_errors(bundle.schema.feature_names, evidence))
     text = (
         "From above: as they came, as the model expects them, and the difference. "

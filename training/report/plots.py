@@ -196,7 +196,7 @@ def truth(evidence: Evidence) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
 
 
 def plot_errors(names: Sequence[str], evidence: Evidence) -> str:
-    """What each feature adds to the raw score on average, for the features that add most."""
+    """How far each feature is from what the model expects, on average, for the features that deviate most."""
     most = np.max([group.errors for group in evidence.groups], axis=0)
     shown = np.argsort(-most, kind="stable")[:_MOST_FEATURES]
     bars = len(evidence.groups)
@@ -208,7 +208,7 @@ def plot_errors(names: Sequence[str], evidence: Evidence) -> str:
         axes.set_yticks(np.arange(len(shown)), [_shortened(names[place]) for place in shown])
         axes.grid(visible=False, axis="y")
         axes.invert_yaxis()
-        axes.set(xlabel="mean contribution to the raw score")
+        axes.set(xlabel="mean deviation, in the model's own units")
 
     return _drawn(draw, height=max(_INCHES[1], 0.9 + 0.28 * len(shown)))
 
