@@ -22,9 +22,11 @@ from monitor.native_output import native_stderr_held
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from monitor.model.bundle import Bundle
     from monitor.model.registry import Registry
     from monitor.settings import Settings
     from training.history import History
+    from training.split import Split
     from training.train import TrainedModel
 
 AnomalyOption = Annotated[
@@ -106,6 +108,7 @@ def train(
     from monitor.champion import open_registry
     from monitor.model.decision import explain_no_flags
     from monitor.model.schema import Schema
+    from monitor.model.stored_bundles import report_path
     from monitor.settings import load_settings
     from training.history import read_history
     from training.progress import TrainingProgress
@@ -137,25 +140,31 @@ def train(
         seed,
     )
     with TrainingProgress(console) as progress:
-        trained = train_model(history, features, held, plan, model=settings.model, on_progress=progress.update)
-    with console.status("writing the report"):
-        report = _publish_report(held, trained, history, settings)
+        trained = train_model(
+            history,
+            features,
+            held,
+            plan,
+            model=settings.model,
+            on_progress=progress.update,
+            report=lambda bundle, split: _publish_report(held, bundle, history, split, settings),
+        )
+    report = f"{held.url}/{report_path(trained.manifest.model, trained.version)}"
     silence = explain_no_flags(settings, trained.bundle.calibration)
     if json_output:
         _print_json(_as_json(trained) | {"nothing_flagged_because": silence, "report": report})
     _print_summary(console, trained, settings, report)
 
 
-def _publish_report(registry: Registry, trained: TrainedModel, history: History, settings: Settings) -> str:
-    """Gives its address."""
+def _publish_report(registry: Registry, bundle: Bundle, history: History, split: Split, settings: Settings) -> None:
     from monitor.model.decision import explain_no_flags
     from training.report.evidence import evidence_of_training
     from training.report.page import publish_report
 
-    evidence = evidence_of_training(trained.bundle, history, trained.split)
-    silence = explain_no_flags(settings, trained.bundle.calibration)
+    evidence = evidence_of_training(bundle, history, split)
+    silence = explain_no_flags(settings, bundle.calibration)
     remarks = [] if silence is None else [f"With the settings of this training {silence}."]
-    return publish_report(registry, trained.bundle, evidence, settings.target_alert_rate, remarks)
+    publish_report(registry, bundle, evidence, settings.target_alert_rate, remarks)
 
 
 def _parse_options(assignments: list[str] | None) -> dict[str, Any]:

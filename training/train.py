@@ -102,8 +102,9 @@ def train_model(
     model: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     step: Step = lambda _name: nullcontext(),
+    report: Callable[[Bundle, Split], object] = lambda _bundle, _split: None,
 ) -> TrainedModel:
-    """Trains, exports, calibrates, verifies, publishes and promotes.
+    """Trains, exports, calibrates, verifies, publishes, reports and promotes.
 
     Args:
         history: the rows.
@@ -113,6 +114,7 @@ def train_model(
         model: name in the registry; the schema's by default.
         on_progress: told where the training stands.
         step: opens the steps `train` and `calibrate`.
+        report: writes the report of the published bundle; when it fails, the champion stays as it was.
 
     Raises:
         ConfigError: too few rows, or options that do not fit.
@@ -161,6 +163,7 @@ def train_model(
         "golden.npz": golden.to_npz(),
     }
     bundle = _publish(registry, manifest, contents, schema)
+    report(bundle, split)
     reason = f"trained on {len(X)} rows of {history.source}"
     registry.promote(manifest.model, bundle.version, author="human", reason=reason)
     unseen = tuple(

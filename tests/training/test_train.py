@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitor.errors import ConfigError
-from monitor.model.bundle import load_bundle
+from monitor.errors import BundleError, ConfigError
+from monitor.model.bundle import Bundle, load_bundle
 from monitor.model.registry import Registry
 from tests import machines
 from training.history import History
-from training.split import split_rows
+from training.split import Split, split_rows
 from training.train import TrainedModel, TrainingPlan, rows_per_day, train_model
 
 pytestmark = pytest.mark.training
@@ -123,6 +123,20 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: P
     first, second, other = scores(3, "first"), scores(3, "second"), scores(4, "other")
     assert first == second
     assert first != other
+
+
+def test_a_report_that_cannot_be_written_leaves_the_champion_as_it_was(tmp_path: Path) -> None:
+    def fail(bundle: Bundle, _split: Split) -> None:
+        assert registry.versions("machines") == [bundle.version]
+        raise BundleError(bundle.version, "no report")
+
+    registry = Registry(str(tmp_path))
+    history = History(frame=machines.readings(300, seed=37), source="test", times=None)
+    plan = TrainingPlan(options=SMALL | {"steps": 20})
+    with pytest.raises(BundleError, match="no report"):
+        train_model(history, machines.SCHEMA, registry, plan, report=fail)
+    with pytest.raises(BundleError, match="has no champion"):
+        registry.champion("machines")
 
 
 def test_the_paper_preset_trains_on_unscaled_inputs(folder: Path) -> None:
