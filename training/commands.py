@@ -63,7 +63,8 @@ def train(
         int | None, typer.Option(help="Length of the latent code.", show_default="by the preset")
     ] = None,
     weight: Annotated[
-        float | None, typer.Option(help="Share of the reconstruction in the score (alpha).", show_default="0.9")
+        float | None,
+        typer.Option(help="Share of the reconstruction in the score (alpha).", show_default="by the detector"),
     ] = None,
     degree: Annotated[int | None, typer.Option(help="Norm of the residuals.", show_default="1")] = None,
     loss: Annotated[

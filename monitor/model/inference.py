@@ -71,7 +71,8 @@ def infer_schema(frame: pl.DataFrame, name: str, *, timezone: str | None = None,
     ]
     if not features:
         reasons = [f"{finding.column!r} is no feature: {finding.reason}" for finding in findings]
-        raise ConfigError(WHERE, [f"no column of {rows(frame.height)} can be a feature", *reasons])
+        fix = "give rows in which a column that is no id, key, time or label takes several values, or write the schema by hand"
+        raise ConfigError(WHERE, [f"no column of {rows(frame.height)} can be a feature; {fix}", *reasons])
     stamp = _best(findings, "timestamp", lambda finding: not _EVENT_TIMES.isdisjoint(name_words(finding.column)))
     mapping = {
         "name": name,

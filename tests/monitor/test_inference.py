@@ -233,7 +233,8 @@ def test_a_sample_without_any_feature_is_refused_with_the_reason_for_each_column
     with pytest.raises(ConfigError) as caught:
         infer_schema(pl.DataFrame({"version": ["1.4"] * N, "spare": [None] * N}), "pay")
     assert caught.value.problems == (
-        "no column of 400 rows can be a feature",
+        "no column of 400 rows can be a feature; give rows in which a column that is no id, key, time or label takes several values, "
+        "or write the schema by hand",
         "'version' is no feature: always '1.4' in all 400 rows",
         "'spare' is no feature: no value in 400 rows",
     )
