@@ -383,6 +383,7 @@ def test_a_demo_leaves_alerts_metrics_and_model_behind(finished: tuple[DemoSumma
     assert parse_scrape((folder / "metrics.prom").read_text()).flagged == summary.alerts
     assert json.loads((folder / "summary.json").read_text())["recall"] == summary.recall
     assert any((folder / "registry").rglob("scorer.tflite"))
+    assert any((folder / "registry").rglob("report.html"))
 
 
 @pytest.mark.training
