@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
+import polars as pl
 import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
+from monitor.model.bundle import FORMAT, Manifest, load_bundle, write_bundle
+from monitor.model.golden import Golden
+from monitor.model.schema import Schema
 from monitor.model.scorer import Scorer
+from training.calibrate import fit_calibration, score_frame
 from training.commands import train
 from training.detectors import DETECTORS, Detector, find_detector
 from training.export import export_scorer, verify_export
+from training.preprocessing import fit_preprocessor
+from training.train import as_records
 from training.trainer import Progress
 
 pytestmark = pytest.mark.training
@@ -40,6 +48,24 @@ class Material:
         side = round(n_features**0.5)
         shape = (side, side, 1) if side * side == n_features else (n_features, 1, 1)
         return {"image_shape": shape, "channels": (8, 16)}
+
+    @property
+    def schema(self) -> Schema:
+        """Of records that hold such a row: a number for each column, or one image."""
+        features: list[dict[str, Any]] = [
+            {"name": f"x{column}", "kind": "numeric"} for column in range(self.n_features)
+        ]
+        if self.is_images:
+            shape = self.options(self.n_features)["image_shape"]
+            features = [{"name": "image", "kind": "array", "shape": shape}]
+        return Schema.from_mapping({"name": "contract", "features": features}, "tests")
+
+    def frame(self, X: np.ndarray) -> pl.DataFrame:
+        """Rows as the columns that the schema names."""
+        values = X.astype(np.float64)
+        if self.is_images:
+            return pl.DataFrame({"image": pl.Series(values, dtype=pl.Array(pl.Float64, self.n_features))})
+        return pl.DataFrame(values, schema=list(self.schema.feature_names))
 
 
 def make_table(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -149,9 +175,42 @@ def trained(variant: Variant) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def served(trained: Trained) -> Scorer:
-    n_features = trained.material.n_features
-    return Scorer(export_scorer(trained.detector, n_features), n_features, source="scorer.tflite")
+def exported(trained: Trained) -> bytes:
+    return export_scorer(trained.detector, trained.material.n_features)
+
+
+@pytest.fixture(scope="module")
+def served(trained: Trained, exported: bytes) -> Scorer:
+    return Scorer(exported, trained.material.n_features, source="scorer.tflite")
+
+
+def write_exported(folder: Path, exported: bytes, material: Material, detector: str, frame: pl.DataFrame) -> None:
+    """The bundle of a detector that takes values as they are, made as `train_model` makes one."""
+    schema = material.schema
+    preprocessor = fit_preprocessor(frame, schema, scaling="none")
+    scorer = Scorer(exported, preprocessor.n_columns, source="scorer.tflite")
+    X = preprocessor.transform(frame).X
+    contents = {
+        "scorer.tflite": exported,
+        "preprocess.json": preprocessor.to_json(),
+        "calibration.npz": fit_calibration(score_frame(preprocessor, scorer, frame)).to_npz(),
+        "golden.npz": Golden(tuple(as_records(frame)), X, scorer.score(X)).to_npz(),
+    }
+    manifest = Manifest(
+        format=FORMAT,
+        model=schema.name,
+        detector=detector,
+        created_at="2026-01-31T12:00:00+00:00",
+        configuration={},
+        data={},
+        schema=schema.model_dump(mode="json"),
+        schema_fingerprint=schema.fingerprint,
+        metrics={},
+        software={},
+        source_revision=None,
+        files={},
+    )
+    write_bundle(folder, manifest, contents)
 
 
 def test_is_listed_under_its_own_name(kind: type[Detector]) -> None:
@@ -258,6 +317,21 @@ def test_a_served_score_is_bit_equal_whatever_the_batch(trained: Trained, served
     for size in (1, 9, 64):
         parts = [served.score(rows[start : start + size]) for start in range(0, len(rows), size)]
         np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
+def test_a_written_bundle_gives_records_the_bits_that_were_seen_before(
+    trained: Trained, exported: bytes, served: Scorer, tmp_path: Path
+) -> None:
+    material, rows = trained.material, np.concatenate([trained.X[:70], 10 * trained.X[:30]])
+    frame = material.frame(rows)
+    write_exported(tmp_path / "bundle", exported, material, trained.detector.name, frame)
+    bundle = load_bundle(tmp_path / "bundle", expected_schema=material.schema)  # recomputes the golden records
+    decoded = bundle.decoder().decode(as_records(frame))
+    assert not decoded.invalid
+    X = bundle.preprocessor.transform(decoded.frame).X
+    np.testing.assert_array_equal(X, rows)
+    np.testing.assert_array_equal(bundle.scorer.score(X), served.score(rows))
+    np.testing.assert_array_equal(bundle.calibration.scores, np.sort(served.score(rows)))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
