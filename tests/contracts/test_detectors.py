@@ -144,17 +144,30 @@ def list_variants(material: Material, search_steps: int) -> dict[str, Variant]:
 VARIANTS = list_variants(TABLE, 60) | {f"{name}, images": one for name, one in list_variants(IMAGES, 20).items()}
 
 
+def list_papers() -> dict[str, Variant]:
+    """Each detector as its paper has it, but for the length of the training; a search is as short as elsewhere here."""
+    shorter = {"anogan": {"search_steps": 60}}
+    return {
+        f"{name}, preset = paper": Variant(
+            kind, {**kind.options_type.presets["paper"], "epochs": None, **shorter.get(name, {})}
+        )
+        for name, kind in sorted(DETECTORS.items())
+        if "paper" in kind.options_type.presets
+    }
+
+
 # Options that change what is computed, but not what a detector promises: these are trained for a moment only.
-OPTIONS = {
+SEARCHING = {"search": "latent", "search_steps": 60}
+OPTIONS = list_papers() | {
     "autoencoder, l2": Variant(DETECTORS["autoencoder"], {"similarity": "l2"}),
     "autoencoder, cosine": Variant(DETECTORS["autoencoder"], {"similarity": "cosine"}),
     "autoencoder, kl_histogram": Variant(DETECTORS["autoencoder"], {"similarity": "kl_histogram"}),
     "autoencoder, l1, images": Variant(DETECTORS["autoencoder"], {"similarity": "l1"}, IMAGES),
     "ganomaly, encoder = generator": Variant(DETECTORS["ganomaly"], {"encoder": "generator"}),
+    "ganomaly, distance = l1": Variant(DETECTORS["ganomaly"], {"distance": "l1"}),
     "alocc, broken_weight = 0": Variant(DETECTORS["alocc"], {"broken_weight": 0.0}),
-    "efficient_gan, preset = paper": Variant(
-        DETECTORS["efficient_gan"], {**DETECTORS["efficient_gan"].options_type.presets["paper"], "epochs": None}
-    ),
+    "anogan, latent search, cosine": Variant(DETECTORS["anogan"], {**SEARCHING, "similarity": "cosine"}),
+    "efficient_gan, feature_matching": Variant(DETECTORS["efficient_gan"], {"loss": "feature_matching", "degree": 2}),
 }
 
 
