@@ -114,6 +114,44 @@ def test_a_feature_that_no_row_has_is_named(folder: Path) -> None:
     assert "constant" not in said
 
 
+def without_variety(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Rows that teach less than they should: the same a hundred times, of one class, or without a column that must be."""
+    return {
+        "constant": pl.concat([rows.head(1)] * 100).with_columns(broken=0),
+        "normal_only": rows.with_columns(broken=0),
+        "broken_only": rows.with_columns(broken=1),
+        "without_pieces": rows.with_columns(broken=0, pieces=pl.lit(None, pl.Float64)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "sentences"),
+    [
+        (
+            "constant",
+            0,
+            [
+                "constant load, motor.current_a, motor.temperature_c, pieces, mode, cooling: one value only; any other one"
+            ],
+        ),
+        ("normal_only", 0, ["280 to train, 120 to calibrate (split at random) training 50 steps"]),
+        ("broken_only", 2, ["0 normal rows are too few", "by their labels 400 rows are anomalies, and --anomaly says"]),
+        ("without_pieces", 2, ["column 'pieces' is missing in 400 rows", "drop those rows or say 'impute'"]),
+    ],
+)
+def test_rows_without_variety_are_trained_on_or_refused_with_the_fix(
+    folder: Path, name: str, code: int, sentences: list[str]
+) -> None:
+    without_variety(machines.readings(400, seed=5))[name].write_csv(folder / "rows.csv")
+    done = ganwatch(folder, "train", "--data", "rows.csv", "--label", "broken", *FLAGS, "--steps", "50")
+    assert done.returncode == code, done.stderr
+    said = " ".join((done.stdout + done.stderr).split())
+    for sentence in sentences:
+        assert sentence in said
+    assert "Traceback" not in said
+    assert (folder / "registry").exists() == (code == 0)
+
+
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
     def scores(seed: int, name: str) -> list[float]:
         version = trained(seed, tmp_path / name).version
