@@ -78,7 +78,9 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Training steps, instead of epochs.", show_default="by the rows")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step.", show_default="by the preset")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows of a batch; a step takes two.", show_default="by the preset")
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of encoder and generator.", show_default="by the preset")
     ] = None,

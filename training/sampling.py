@@ -12,7 +12,7 @@ class RowSampler(Protocol):
     """A stream of mini-batches of row numbers.
 
     Attributes:
-        batch_size: rows a step.
+        batch_size: rows of a batch.
         n_rows: rows that it chooses from.
     """
 

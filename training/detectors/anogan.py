@@ -111,6 +111,11 @@ class AnoGAN(NetworkDetector):
         """Of the reconstruction and of the feature distance."""
         return (self.options.weight, 1 - self.options.weight)
 
+    @property
+    def batches_a_step(self) -> float:
+        """One in a step of D and G, both in a step of E: on average over the two phases."""
+        return 1.0 if self.options.search == "latent" else 1.0 + self.options.encoder_share
+
     def build_networks(self) -> AnoGANNetworks:
         """G and D, and E unless codes are searched for."""
         backbone, rng = self.backbone, self.rng

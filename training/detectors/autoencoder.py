@@ -97,6 +97,11 @@ class Autoencoder(NetworkDetector):
         """The distance is all of the score."""
         return (1.0,)
 
+    @property
+    def batches_a_step(self) -> float:
+        """E and G, the only ones that learn, take both."""
+        return 2.0
+
     def build_networks(self) -> Coders:
         """E and G."""
         encoder = self.backbone.encoder(self.latent_dim, self.rng)

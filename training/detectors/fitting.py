@@ -158,7 +158,7 @@ def _make_trainings(detector: NetworkDetector, X: NDArray[np.float32]) -> list[T
     """The training of each member, from new weights."""
     options, rng = detector.options, detector.rng
     samplers = _make_samplers(options, X, rng)
-    steps = _plan_steps(options, len(X), samplers[0].n_rows)
+    steps = _plan_steps(detector, len(X), samplers[0].n_rows)
     trainings = []
     for member in detector.members:
         networks = detector.build_networks()
@@ -181,11 +181,13 @@ def _make_samplers(
     return sampler, sampler
 
 
-def _plan_steps(options: DetectorOptions, n_rows: int, n_distinct: int) -> int:
+def _plan_steps(detector: NetworkDetector, n_rows: int, n_distinct: int) -> int:
+    options: DetectorOptions = detector.options
     if options.steps is not None:
         return options.steps
     if options.epochs is not None:
-        return options.epochs * max(1, n_rows // options.batch_size)
+        n_batches = options.epochs * max(1, n_rows // options.batch_size)
+        return max(1, round(n_batches / detector.batches_a_step))
     return choose_steps(n_distinct, options.batch_size)
 
 
@@ -195,7 +197,10 @@ def choose_members(n_rows: int) -> int:
 
 
 def choose_steps(n_distinct: int, batch_size: int) -> int:
-    """About thirty passes over the distinct rows, within 2,000 … 8,000 steps."""
+    """Thirty for each batch that the distinct rows make, within 2,000 … 8,000 steps.
+
+    That is thirty passes over the distinct rows, or sixty where one network takes both batches of a step.
+    """
     return int(np.clip(30 * n_distinct // batch_size, 2_000, 8_000))
 
 

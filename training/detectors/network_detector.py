@@ -110,6 +110,11 @@ class NetworkDetector(ABC):
         """Untrained ones, with units of 1."""
         return tuple(Member(self.build_networks(), TermUnits(self.n_features, self.n_terms)) for _ in range(n_members))
 
+    @property
+    def batches_a_step(self) -> float:
+        """From how many of the two batches of a step one and the same network learns: epochs are counted in these."""
+        return 1.0
+
     @abstractmethod
     def build_networks(self) -> NetworkGroup:
         """Untrained networks of one member, drawn from `rng`."""

@@ -97,6 +97,11 @@ class VAE(NetworkDetector):
         """Of the reconstruction and of the divergence."""
         return (self.options.weight, 1 - self.options.weight)
 
+    @property
+    def batches_a_step(self) -> float:
+        """E and G, the only ones that learn, take both."""
+        return 2.0
+
     def build_networks(self) -> Coders:
         """E, whose output is μ and log σ² side by side, and G."""
         encoder = self.backbone.encoder(2 * self.latent_dim, self.rng)

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
 from tests.training.detectors.material import break_relations, make_correlated_rows
-from training.detectors import network_detector
+from training.detectors import DETECTORS, network_detector
 from training.detectors.autoencoder import Autoencoder, AutoencoderOptions, AutoencoderTraining, Coders
 from training.detectors.efficient_gan import EfficientGAN, draw_masks
 from training.detectors.efficient_gan_options import EfficientGANOptions
@@ -55,6 +55,28 @@ class CountingAutoencoder(Autoencoder):
     def build_networks(self) -> Coders:
         self.built += 1
         return super().build_networks()
+
+
+@pytest.mark.parametrize(
+    ("detector", "changes", "steps"),
+    [
+        ("efficient_gan", {}, 14),
+        ("ganomaly", {}, 14),
+        ("alocc", {}, 14),
+        ("anogan", {"search": "latent", "search_steps": 1}, 14),
+        ("anogan", {"encoder_share": 0.4}, 10),  # six of one batch, four of two
+        ("autoencoder", {}, 7),
+        ("vae", {}, 7),
+    ],
+)
+def test_epochs_are_passes_over_the_rows_whether_a_network_takes_one_batch_of_a_step_or_both(
+    detector: str, changes: dict[str, Any], steps: int
+) -> None:
+    kind = DETECTORS[detector]
+    kept_whole = {"score_units": "raw", "checkpoint": "last", "members": 1}
+    options = kind.options_type(epochs=2, batch_size=10, **kept_whole, **changes)
+    history = kind(6, options, seed=0).fit(make_correlated_rows(70, np.random.default_rng(0)))
+    assert history.progress[-1].steps == steps
 
 
 def test_a_training_that_diverges_starts_anew_and_fails_with_the_fix_when_it_always_does() -> None:
