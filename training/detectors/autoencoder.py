@@ -7,8 +7,9 @@ Its form here is that of the field (Hinton & Salakhutdinov 2006, Science 313): d
     E(x)      z                       latent code
     G(E(x))   x_hat                   reconstruction
     -         options.similarity      distance of x and x_hat: l1, l2, cosine, kl_histogram
+    u         TermUnits.residual      unit of each column's residual; l1 and l2 alone divide by it
 
-    score(x) = distance(x, G(E(x))) / c, higher is more anomalous
+    score(x) = distance((x - G(E(x))) / u) / c, higher is more anomalous
 
 The weights that reproduce held-out rows best are kept.
 """

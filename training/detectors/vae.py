@@ -6,9 +6,10 @@
     G(μ(x))     x_hat                   reconstruction
     β           options.kl_weight       coefficient of KL(q(z | x) ‖ N(0, I)); 1 is the paper's bound
     alpha       options.weight          share of the reconstruction in the score
+    u           TermUnits.residual      unit of each column's residual; l1 and l2 alone divide by it
 
     loss     = ½ Σ (x - G(μ + σε))² + β KL, ε ~ N(0, I)
-    score(x) = alpha * distance(x, G(μ(x))) / c1 + (1 - alpha) * KL(q(z | x) ‖ N(0, I)) / c2
+    score(x) = alpha * distance((x - G(μ(x))) / u) / c1 + (1 - alpha) * KL(q(z | x) ‖ N(0, I)) / c2
 
 The score takes the mean and draws nothing, so that a row has one score.
 """

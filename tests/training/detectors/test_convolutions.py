@@ -104,7 +104,7 @@ def test_the_normalised_kernels_of_convolutions_have_norm_one_at_most() -> None:
         assert np.linalg.norm(matrix, ord=2) == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_judge_sees_images_that_are_broken_in_squares() -> None:
+def test_a_discriminator_sees_images_that_are_broken_in_squares() -> None:
     shape = (8, 8, 1)
     detector = ALOCC(64, ALOCCOptions(image_shape=shape, steps=1), seed=0)
     training = detector.make_training(
