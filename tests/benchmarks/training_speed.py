@@ -21,10 +21,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.detectors.adversarial import AdversarialTraining, Networks
-from training.detectors.efficient_gan import choose_latent_dim
 from training.detectors.efficient_gan_options import EfficientGANOptions
+from training.detectors.network_detector import choose_latent_dim
 from training.detectors.networks import dense_encoder, dense_generator, joint_discriminator
-from training.detectors.steps import Clock
+from training.detectors.steps import Clock, Ensemble
 from training.sampling import DistinctRowSampler
 from training.trainer import STEPS_PER_CALL, use_one_thread_an_operation
 
@@ -92,10 +92,10 @@ def make_training(options: EfficientGANOptions, X: NDArray[np.float32], planned:
     )
 
 
-def run_training(training: AdversarialTraining, steps: int) -> None:
-    """Makes that many steps."""
+def run_training(member: Ensemble, steps: int) -> None:
+    """Makes that many steps of an ensemble of one."""
     for first in range(0, steps, STEPS_PER_CALL):
-        training.run_steps(first, STEPS_PER_CALL)
+        member.run_steps(first, STEPS_PER_CALL)
 
 
 def make_products(training: AdversarialTraining, batch_size: int) -> Callable[[], None]:
@@ -127,8 +127,8 @@ def compare(preset: str, repetitions: int) -> dict[str, float]:
     options = EfficientGANOptions.preset(preset)
     X = np.random.default_rng(0).standard_normal((N_ROWS, N_FEATURES), dtype=np.float32)
     naive = NaiveLoop(build_networks(options, 1), options, X)
-    ours = make_training(options, X, OUR_STEPS * repetitions)
-    products = make_products(ours, options.batch_size)
+    training = make_training(options, X, OUR_STEPS * repetitions)
+    ours, products = Ensemble((training,)), make_products(training, options.batch_size)
     naive.run(3)
     run_training(ours, STEPS_PER_CALL)
     products()

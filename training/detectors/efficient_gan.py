@@ -35,12 +35,10 @@ from numpy.typing import NDArray
 
 from training.detectors.adversarial import AdversarialTraining, Networks, encode_masked
 from training.detectors.efficient_gan_options import EfficientGANOptions
-from training.detectors.network_detector import Member, NetworkDetector, Terms, choose_latent_dim
+from training.detectors.network_detector import Member, NetworkDetector, Terms
 from training.detectors.networks import surprise
 from training.detectors.options import DetectorOptions
 from training.detectors.prototypes import Prototypes
-
-__all__ = ["EfficientGAN", "choose_latent_dim"]
 
 # Share of the columns that a fixed mask hides when rows are scored.
 _HIDDEN_SHARE = 0.3

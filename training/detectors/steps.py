@@ -131,7 +131,6 @@ class Training(ABC):
         self._trained, self._samplers = networks, samplers
         self._rows = tf.constant(X)
         self._noise_seed = int(rng.integers(2**31 - 1))
-        self._alone: Ensemble | None = None
 
     @abstractmethod
     def step(self, rows: tf.Tensor, clock: Clock) -> tuple[tf.Tensor, ...]:
@@ -148,12 +147,6 @@ class Training(ABC):
     def average(self, clock: Clock) -> None:
         """Follows the weights with their moving averages; called after each step."""
         move_averages(self.averages.weights, self._trained.weights, clock.share)
-
-    def run_steps(self, first: int, count: int) -> dict[str, float]:
-        """Makes the steps `first … first + count - 1` of this member alone; returns the mean of each loss."""
-        if self._alone is None:
-            self._alone = Ensemble((self,))
-        return self._alone.run_steps(first, count)
 
     def _take(self, rows: tf.Tensor) -> tf.Tensor:
         """Row numbers int32 (batch,) → float32 (batch, d)."""

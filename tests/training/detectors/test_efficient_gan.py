@@ -12,9 +12,10 @@ from sklearn.metrics import roc_auc_score
 
 from monitor.errors import ConfigError
 from tests.training.detectors.material import break_relations, make_correlated_rows, run_mlp, weights_of
-from training.detectors.efficient_gan import EfficientGAN, choose_latent_dim
+from training.detectors.efficient_gan import EfficientGAN
 from training.detectors.efficient_gan_options import EfficientGANOptions, Loss
 from training.detectors.fitting import choose_steps
+from training.detectors.network_detector import choose_latent_dim
 from training.detectors.networks import Dropout, SpectralNormalisation
 from training.detectors.steps import Adam, averaging_share, cosine_decay, linear_warm_up
 from training.trainer import LabelledRows, Progress
