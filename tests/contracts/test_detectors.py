@@ -156,8 +156,8 @@ def list_papers() -> dict[str, Variant]:
     }
 
 
-# Options that change what is computed, but not what a detector promises: these are trained for a moment only.
 SEARCHING = {"search": "latent", "search_steps": 60}
+# Options that change what is computed, but not what a detector promises: these are trained for a moment only.
 OPTIONS = list_papers() | {
     "autoencoder, l2": Variant(DETECTORS["autoencoder"], {"similarity": "l2"}),
     "autoencoder, cosine": Variant(DETECTORS["autoencoder"], {"similarity": "cosine"}),
@@ -167,6 +167,7 @@ OPTIONS = list_papers() | {
     "ganomaly, distance = l1": Variant(DETECTORS["ganomaly"], {"distance": "l1"}),
     "alocc, broken_weight = 0": Variant(DETECTORS["alocc"], {"broken_weight": 0.0}),
     "anogan, latent search, cosine": Variant(DETECTORS["anogan"], {**SEARCHING, "similarity": "cosine"}),
+    "anogan, latent search, kl_histogram": Variant(DETECTORS["anogan"], {**SEARCHING, "similarity": "kl_histogram"}),
     "efficient_gan, feature_matching": Variant(DETECTORS["efficient_gan"], {"loss": "feature_matching", "degree": 2}),
 }
 

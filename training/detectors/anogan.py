@@ -38,7 +38,7 @@ from training.detectors.latent_search import search_latent
 from training.detectors.network_detector import Member, NetworkDetector, Terms
 from training.detectors.networks import Rounded, fused_activation
 from training.detectors.options import ADVERSARIAL_IMAGE_DEFAULTS, AdversarialOptions, DetectorOptions, Rate, Share
-from training.detectors.similarity import Similarity, measure_distance, smooth_absolute
+from training.detectors.similarity import Similarity, measure_distance, measure_smoothly
 
 # A search is so slow that it calibrates on fewer rows than the other detectors.
 _MOST_SEARCHED_ROWS = 1000
@@ -158,10 +158,10 @@ class AnoGAN(NetworkDetector):
 
         def measure_loss(z: tf.Tensor) -> tf.Tensor:
             x_hat = networks.generator(z)
-            loss = options.weight * _measure_smoothly(options.similarity, X, x_hat)
+            loss = options.weight * measure_smoothly(options.similarity, X, x_hat)
             if features is None:
                 return loss
-            return loss + (1 - options.weight) * _measure_smoothly("l1", features, networks.discriminator(x_hat)[1])
+            return loss + (1 - options.weight) * measure_smoothly("l1", features, networks.discriminator(x_hat)[1])
 
         start = tf.zeros([X.shape[0] or tf.shape(X)[0], self.latent_dim])
         return search_latent(measure_loss, start, steps=options.search_steps, learning_rate=options.search_rate)
@@ -170,10 +170,3 @@ class AnoGAN(NetworkDetector):
 def _feature_distance(features: tf.Tensor, features_hat: tf.Tensor) -> tf.Tensor:
     """|f(x) - f(x_hat)|₁ of float32 (n, width) → (n,)."""
     return tf.reduce_sum(tf.abs(features - features_hat), axis=1)
-
-
-def _measure_smoothly(kind: Similarity, x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
-    """The distance that a search descends on: `l1` with rounded corners."""
-    if kind == "l1":
-        return tf.reduce_sum(smooth_absolute(x - x_hat), axis=1)
-    return measure_distance(kind, x, x_hat)

@@ -1,5 +1,8 @@
 """How far a row is from its reconstruction, in four ways. All of it can be exported, and differentiated there.
 
+Two of them have corners, across which a descent jumps to and fro, so that where it ends is a matter of rounding: a search
+descends on smooth forms of these.
+
 l1            Σ |x - x̂| / u
 l2            √ Σ ((x - x̂) / u)²
 cosine        1 - x·x̂ / (‖x‖ ‖x̂‖)
@@ -8,6 +11,7 @@ kl_histogram  KL(h(x) ‖ h(x̂)), h = histogram of a row's values; says nothing
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import tensorflow as tf
@@ -41,7 +45,16 @@ def measure_distance(kind: Similarity, x: tf.Tensor, x_hat: tf.Tensor, unit: tf.
     if kind == "cosine":
         # Half the squared distance of the directions: the same, but exact where they are close.
         return 0.5 * tf.reduce_sum(tf.square(_direction(x) - _direction(x_hat)), axis=1)
-    return tf.reduce_sum(_divergence(_histogram(x), _histogram(x_hat)), axis=1)
+    return tf.reduce_sum(_divergence(_histogram(x, _triangle), _histogram(x_hat, _triangle)), axis=1)
+
+
+def measure_smoothly(kind: Similarity, x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
+    """The same without corners, for a search: `l1` with rounded ones, `kl_histogram` of values that count for three bins."""
+    if kind == "l1":
+        return tf.reduce_sum(smooth_absolute(x - x_hat), axis=1)
+    if kind == "kl_histogram":
+        return tf.reduce_sum(_divergence(_histogram(x, _bell), _histogram(x_hat, _bell)), axis=1)
+    return measure_distance(kind, x, x_hat)
 
 
 def smooth_absolute(value: tf.Tensor) -> tf.Tensor:
@@ -65,11 +78,11 @@ def _direction(rows: tf.Tensor) -> tf.Tensor:
     return scaled / tf.maximum(length, _SMALLEST_NORM)
 
 
-def _histogram(rows: tf.Tensor) -> tf.Tensor:
-    """Shares of 16 bins, float32 (n, 16); each value counts for the two bins around it, so that gradients exist."""
+def _histogram(rows: tf.Tensor, kernel: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Shares of 16 bins, float32 (n, 16); each value counts for the bins around it by `kernel`, so that gradients exist."""
     width = 2 * _REACH / (_BINS - 1)
     place = (tf.clip_by_value(rows, -_REACH, _REACH) + _REACH) / width
-    shares = [tf.reduce_mean(_triangle(place - centre), axis=1) for centre in range(_BINS)]
+    shares = [tf.reduce_mean(kernel(place - centre), axis=1) for centre in range(_BINS)]
     return (1 - _EVENLY) * tf.stack(shares, axis=1) + _EVENLY / _BINS
 
 
@@ -85,6 +98,16 @@ def _divergence(p: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
 
 
 def _triangle(distance: tf.Tensor) -> tf.Tensor:
-    """1 - |distance| where that is positive, else 0; without ReLU, whose gradient LiteRT lacks."""
-    height = 1 - tf.abs(distance)
-    return height * tf.cast(height > 0, tf.float32)
+    """1 - |distance| where that is positive, else 0."""
+    return _positive(1 - tf.abs(distance))
+
+
+def _bell(distance: tf.Tensor) -> tf.Tensor:
+    """The quadratic B-spline: 3/4 at 0, 1/8 at 1, 0 from 3/2 on; it has no corner."""
+    magnitude = tf.abs(distance)
+    return 0.5 * tf.square(_positive(1.5 - magnitude)) - 1.5 * tf.square(_positive(0.5 - magnitude))
+
+
+def _positive(value: tf.Tensor) -> tf.Tensor:
+    """What is positive, else 0; without ReLU, whose gradient LiteRT lacks."""
+    return value * tf.cast(value > 0, tf.float32)

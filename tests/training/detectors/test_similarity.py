@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.detectors.similarity import measure_distance, smooth_absolute, square_root
+from training.detectors.similarity import measure_distance, measure_smoothly, smooth_absolute, square_root
 
 pytestmark = pytest.mark.training
 
@@ -60,6 +60,29 @@ def test_kl_histogram_is_the_divergence_of_two_histograms(x_hat: list[float]) ->
     p, q = histogram(X[0]), histogram(rows[0])
     found = measure_distance("kl_histogram", tf.constant(X[:1]), tf.constant(rows))
     assert float(found[0]) == pytest.approx(float(np.sum(p * np.log(p / q))), rel=2e-3)
+
+
+def test_a_search_by_kl_histogram_descends_on_the_divergence_of_histograms_of_bells() -> None:
+    def bell(distance: np.ndarray) -> np.ndarray:
+        flank = np.where(distance < 1.5, (1.5 - distance) ** 2 / 2, 0)
+        return np.where(distance < 0.5, 0.75 - distance**2, flank)
+
+    def histogram(values: np.ndarray) -> np.ndarray:
+        places = (values.astype(np.float64) + 4) / (8 / 15)
+        return 0.99 * np.array([np.mean(bell(np.abs(places - centre))) for centre in range(16)]) + 0.01 / 16
+
+    p, q = histogram(X[0]), histogram(X_HAT[0])
+    found = measure_smoothly("kl_histogram", tf.constant(X[:1]), tf.constant(X_HAT[:1]))
+    assert float(found[0]) == pytest.approx(float(np.sum(p * np.log(p / q) - p + q)), rel=1e-4)
+
+
+def test_a_search_by_kl_histogram_meets_no_corner_where_a_value_passes_the_middle_of_a_bin() -> None:
+    middle = np.float32(8 / 15 / 2)  # of the ninth bin, at which the triangle has its peak
+    values = tf.Variable([[middle - 1e-4], [middle + 1e-4]])
+    with tf.GradientTape() as tape:
+        loss = measure_smoothly("kl_histogram", tf.zeros((2, 1)), values)
+    before, after = np.asarray(tape.gradient(loss, values))[:, 0]
+    assert before == pytest.approx(after, rel=0.01)
 
 
 def test_the_rounded_absolute_value_has_no_corner_and_approaches_the_usual_one() -> None:
