@@ -208,6 +208,7 @@ def plot_errors(names: Sequence[str], evidence: Evidence) -> str:
         axes.set_yticks(np.arange(len(shown)), [_shortened(names[place]) for place in shown])
         axes.grid(visible=False, axis="y")
         axes.invert_yaxis()
+        axes.locator_params(axis="x", nbins=5)  # more numbers would touch each other
         axes.set(xlabel="mean deviation, in the model's own units")
 
     return _drawn(draw, height=max(_INCHES[1], 0.9 + 0.28 * len(shown)))
