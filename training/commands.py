@@ -22,11 +22,7 @@ from monitor.native_output import native_stderr_held
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from monitor.model.bundle import Bundle
-    from monitor.model.registry import Registry
     from monitor.settings import Settings
-    from training.history import History
-    from training.split import Split
     from training.train import TrainedModel
 
 AnomalyOption = Annotated[
@@ -133,6 +129,7 @@ def train(
     history = read_history(data, features, settings, label=label, anomaly=anomaly or (), max_rows=max_rows)
     console.print(f"{history.frame.height} rows from {history.source}")
     with console.status("loading TensorFlow"), native_stderr_held():
+        from training.report.page import report_training
         from training.train import TrainingPlan, find_devices, train_model
 
         find_devices()
@@ -150,24 +147,13 @@ def train(
             plan,
             model=settings.model,
             on_progress=progress.update,
-            report=lambda bundle, split: _publish_report(held, bundle, history, split, settings),
+            report=lambda bundle, split: report_training(held, bundle, history, split, settings),
         )
     report = f"{held.url}/{report_path(trained.manifest.model, trained.version)}"
     silence = explain_no_flags(settings, trained.bundle.calibration)
     if json_output:
         _print_json(_as_json(trained) | {"nothing_flagged_because": silence, "report": report})
     _print_summary(console, trained, settings, report)
-
-
-def _publish_report(registry: Registry, bundle: Bundle, history: History, split: Split, settings: Settings) -> None:
-    from monitor.model.decision import explain_no_flags
-    from training.report.evidence import evidence_of_training
-    from training.report.page import publish_report
-
-    evidence = evidence_of_training(bundle, history, split)
-    silence = explain_no_flags(settings, bundle.calibration)
-    remarks = [] if silence is None else [f"With the settings of this training {silence}."]
-    publish_report(registry, bundle, evidence, settings.target_alert_rate, remarks)
 
 
 def _parse_options(assignments: list[str] | None) -> dict[str, Any]:

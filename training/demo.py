@@ -19,7 +19,6 @@ from typing import NoReturn
 from rich.console import Console
 
 from monitor.errors import ConfigError
-from monitor.model.bundle import Bundle
 from monitor.model.registry import Registry
 from monitor.model.schema import Schema
 from monitor.native_output import native_stderr_held
@@ -34,7 +33,6 @@ from training.demo_view import view_for
 from training.embedded_broker import API_VERSION, EmbeddedBroker
 from training.history import read_history
 from training.progress import TrainingProgress
-from training.split import Split
 
 TOPICS = ("features", "alerts", "dead-letters")
 _MOST_TRAIN_ROWS = 1_000_000
@@ -154,8 +152,7 @@ def _train(options: DemoOptions, schema: Schema, settings: Settings, console: Co
     """Trains the default detector into the registry of the work folder; returns the seconds, TensorFlow's import included."""
     started = time.monotonic()
     with console.status("loading TensorFlow"), native_stderr_held():
-        from training.report.evidence import evidence_of_training
-        from training.report.page import publish_report
+        from training.report.page import report_training
         from training.train import TrainingPlan, find_devices, train_model
 
         find_devices()
@@ -163,12 +160,15 @@ def _train(options: DemoOptions, schema: Schema, settings: Settings, console: Co
     history = read_history(str(folder / "train.jsonl"), schema, settings, max_rows=_MOST_TRAIN_ROWS)
     plan = TrainingPlan(options={"steps": options.steps}, seed=options.seed)
     registry = Registry(str(folder / "registry"))
-
-    def report(bundle: Bundle, split: Split) -> None:
-        publish_report(registry, bundle, evidence_of_training(bundle, history, split), settings.target_alert_rate)
-
     with TrainingProgress(console) as progress:
-        trained = train_model(history, schema, registry, plan, on_progress=progress.update, report=report)
+        trained = train_model(
+            history,
+            schema,
+            registry,
+            plan,
+            on_progress=progress.update,
+            report=lambda bundle, split: report_training(registry, bundle, history, split, settings),
+        )
     seconds = time.monotonic() - started
     data = trained.manifest.data
     console.print(

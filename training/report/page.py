@@ -12,13 +12,15 @@ from markupsafe import Markup
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from monitor.model.bundle import Bundle, Manifest
-from monitor.model.decision import decision_threshold, raw_cut
+from monitor.model.decision import decision_threshold, explain_no_flags, raw_cut
 from monitor.model.registry import Registry
 from monitor.model.stored_bundles import report_path
 from monitor.settings import Settings
+from training.history import History
 from training.report import plots
-from training.report.evidence import Evidence
+from training.report.evidence import Evidence, evidence_of_training
 from training.report.pictures import SHOWN
+from training.split import Split
 
 _RATES = (1e-2, 1e-3, 1e-4)
 _CHOSE_WEIGHTS = (
@@ -81,7 +83,7 @@ def write_report(bundle: Bundle, evidence: Evidence, target_alert_rate: float, r
 def publish_report(
     registry: Registry, bundle: Bundle, evidence: Evidence, target_alert_rate: float, remarks: Sequence[str] = ()
 ) -> str:
-    """Writes the page beside the models; gives its address.
+    """Writes the page into the folder of the bundle; gives its address.
 
     Raises:
         BundleError: the registry cannot be written to.
@@ -89,6 +91,18 @@ def publish_report(
     path = report_path(bundle.manifest.model, bundle.version)
     registry.store.write(path, write_report(bundle, evidence, target_alert_rate, remarks))
     return f"{registry.url}/{path}"
+
+
+def report_training(registry: Registry, bundle: Bundle, history: History, split: Split, settings: Settings) -> None:
+    """Publishes the report of a training by itself; it says where the deployment's settings let nothing be flagged.
+
+    Raises:
+        BundleError: the registry cannot be written to.
+    """
+    silence = explain_no_flags(settings, bundle.calibration)
+    remarks = [] if silence is None else [f"With the settings of this training {silence}."]
+    evidence = evidence_of_training(bundle, history, split)
+    publish_report(registry, bundle, evidence, settings.target_alert_rate, remarks)
 
 
 def _environment() -> jinja2.Environment:
