@@ -169,12 +169,19 @@ def _table(scores: FileScores) -> Table:
     table = Table("row", "score", "p", "severity", "why (value, expected)", title="highest scores")
     for position, attributions in scores.top.items():
         row = scores.frame.row(position, named=True)
-        why = "; ".join(f"{a.feature} {a.value} ({a.expected}) {a.share:.0%}" for a in attributions[:3])
+        why = "; ".join(map(_reason, attributions[:3]))
         style = "bold" if row["flagged"] else "dim"
         table.add_row(
             str(row["row"]), f"{row['score']:.1f}", f"{row['p_value']:.1e}", severity_of(row["score"]), why, style=style
         )
     return table
+
+
+def _reason(attribution: Attribution) -> str:
+    """A feature's part in the score; a level that was doubted and yet the likeliest is not set against itself."""
+    name, value, expected = attribution.feature, attribution.value, attribution.expected
+    instead = "" if value == expected else f" ({expected})"
+    return f"{name} {value}{instead} {attribution.share:.0%}"
 
 
 def write_scores(frame: pl.DataFrame, out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 
 from monitor.errors import BundleError, ConfigError
+from monitor.model.attribution import Attribution
 from monitor.model.bundle import Bundle
 from monitor.model.calibration import tie_breakers
 from monitor.model.detection import detect
@@ -213,6 +215,16 @@ def test_the_table_shows_values_as_they_are_even_if_they_look_like_markup(
     shown = capsys.readouterr().out
     assert f"{path}: 5 rows, 5 flagged (100.000%) at score >= 0.0, model machines" in shown
     assert "mode [/red] :smile: [bold]x (" in shown
+
+
+def test_the_table_does_not_set_a_value_against_itself(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    found = score_file(written(tmp_path / "readings.csv"), settings)
+    reasons = [Attribution("mode", "idle", "idle", 0.6), Attribution("load", 3.0, 1.5, 0.4)]
+    print_scores(replace(found, top={0: reasons}), out=None, as_json=False)
+    assert "mode idle 60%; load 3.0 (1.5) 40%" in capsys.readouterr().out
 
 
 def test_a_file_that_does_not_fit_is_a_configuration_error(settings: Settings, tmp_path: Path) -> None:

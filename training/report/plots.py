@@ -49,6 +49,7 @@ _STYLE: Any = {
 _INCHES = (5.4, 3.1)
 _BINS = 40
 _MOST_FEATURES = 15
+_FEWEST_LINES = 6
 _LONGEST_NAME = 26
 # More points than this are not seen.
 _CURVE_POINTS = 400
@@ -207,7 +208,7 @@ def plot_errors(names: Sequence[str], evidence: Evidence) -> str:
             axes.barh(places, group.errors[shown], height=0.8 / bars, color=_SERIES[number], label=group.name)
         axes.set_yticks(np.arange(len(shown)), [_shortened(names[place]) for place in shown])
         axes.grid(visible=False, axis="y")
-        axes.invert_yaxis()
+        axes.set_ylim(max(len(shown), _FEWEST_LINES) - 0.5, -0.5)  # the worst one above; a single bar stays a bar
         axes.locator_params(axis="x", nbins=5)  # more numbers would touch each other
         axes.set(xlabel="mean deviation, in the model's own units")
 
