@@ -58,10 +58,9 @@ def fit_tail(scores: NDArray[np.float32]) -> Tail | None:
         if len(excesses) < LEAST_EXCESSES or len(np.unique(excesses)) < LEAST_EXCESSES // 2:
             break
         shape, scale, distance = _fit_excesses(excesses)
-        usable = _usable_tail(start, len(excesses) / len(scores), shape, scale, excesses)
-        if usable is None:
-            continue
-        best = usable
+        if not (np.isfinite([shape, scale]).all() and scale > 0 and shape <= LARGEST_SHAPE):
+            continue  # the fit, not the data, is extreme
+        best = Tail(start=start, rate=len(excesses) / len(scores), shape=shape, scale=scale)
         if distance <= LARGEST_DISTANCE:
             break
     return best
@@ -75,14 +74,3 @@ def _fit_excesses(excesses: NDArray[np.float64]) -> tuple[float, float, float]:
     shape, _, scale = genpareto.fit(excesses / unit, floc=0.0)
     distance = kstest(excesses / unit, genpareto(shape, 0.0, scale).cdf).statistic * np.sqrt(len(excesses))
     return float(shape), float(scale) * unit, float(distance)
-
-
-def _usable_tail(start: float, rate: float, shape: float, scale: float, excesses: NDArray[np.float64]) -> Tail | None:
-    """A fit as it is used; None where the fit, not the data, is extreme."""
-    if not (np.isfinite([shape, scale]).all() and scale > 0 and shape <= LARGEST_SHAPE):
-        return None
-    if shape < 0:
-        # A bounded tail would call everything beyond its end impossible; a sample cannot know that. The exponential one,
-        # whose maximum-likelihood scale is the mean excess, errs towards fewer and lower scores.
-        shape, scale = 0.0, float(excesses.mean())
-    return Tail(start=start, rate=rate, shape=shape, scale=scale)

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from monitor.model.fitted_columns import ArrayColumn, BooleanColumn, CategoricalColumn, Column, NumericColumn
 from monitor.model.preprocess import Preprocessor
@@ -42,6 +43,15 @@ def fit_preprocessor(frame: pl.DataFrame, schema: Schema, *, scaling: Scaling = 
     transformed = preprocessor.transform(frame.sample(min(frame.height, _REFERENCE_ROWS), seed=0))
     counted = condense(preprocessor, transformed.X)
     return msgspec.structs.replace(preprocessor, reference=describe(preprocessor, counted, transformed.missing))
+
+
+def value_cells(preprocessor: Preprocessor) -> NDArray[np.intp]:
+    """Columns of the same number make one value, as the levels of a category do: intp (n_columns,), from 0."""
+    levels = np.array([isinstance(column, CategoricalColumn) for column in preprocessor.columns])
+    begins = np.repeat(~levels, preprocessor.widths)
+    begins[preprocessor.starts] = True
+    cells: NDArray[np.intp] = np.cumsum(begins) - 1
+    return cells
 
 
 def _fit_column(values: pl.Series, feature: Feature, scaling: Scaling) -> Column:

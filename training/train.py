@@ -31,13 +31,13 @@ from training.calibrate import fit_calibration, score_frame
 from training.detectors import find_detector
 from training.export import export_scorer, verify_export
 from training.history import History
-from training.preprocessing import fit_preprocessor
+from training.preprocessing import fit_preprocessor, value_cells
 from training.retrain_steps import Step
 from training.split import Split, split_rows
 from training.trainer import LabelledRows, Progress, TrainingHistory, use_one_thread_an_operation
 
 GOLDEN_ROWS = 32
-# Evaluations without improvement before a training with labels ends; there are about fifty in all. The manifest keeps the
+# Evaluations without improvement before a training with labels ends; there are thirty to fifty in all. The manifest keeps the
 # option as it was given: a retraining, which has no labels, inherits what the manifest says.
 LABELLED_PATIENCE = 10
 VERIFIED_ROWS = 256
@@ -131,7 +131,8 @@ def train_model(
     with step("train"):
         preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
         X = preprocessor.transform(train_frame).X
-        detector = detector_type(preprocessor.n_columns, options.model_copy(update=patience), plan.seed)
+        options_here, cells = options.model_copy(update=patience), value_cells(preprocessor)
+        detector = detector_type(preprocessor.n_columns, options_here, plan.seed, cells)
         validation = _validation_rows(history, split, preprocessor)
         progress = detector.fit(X, validation=validation, on_progress=on_progress)
         trained_s = time.monotonic() - started

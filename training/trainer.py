@@ -131,6 +131,7 @@ class EarlyStopping:
         weights: all that `evaluate` depends on.
         patience: evaluations without improvement before the end; None never ends early.
         every: steps between two evaluations.
+        steps: planned; after the last one it is evaluated, too.
         first: steps before the first one.
     """
 
@@ -138,6 +139,7 @@ class EarlyStopping:
     weights: Sequence[tf.Variable]
     patience: int | None
     every: int
+    steps: int
     first: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     _best: tuple[Evaluation, list[NDArray[np.float32]]] | None = None
@@ -149,7 +151,7 @@ class EarlyStopping:
         """Evaluates when it is time; true when patience has run out."""
         if step < self._next:
             return False
-        self._next = step + self.every
+        self._next = min(step + self.every, self.steps)
         evaluation = Evaluation(step, self.evaluate())
         self.evaluations.append(evaluation)
         if self._best is None or evaluation.quality > self._best[0].quality:
@@ -202,16 +204,15 @@ class CollapseWatch:
                 raise self.collapse
 
 
-def measure_diversity(X: NDArray[np.float32], generated: NDArray[np.float32]) -> float:
+def measure_diversity(spread: NDArray[np.float64], generated: NDArray[np.float32]) -> float:
     """Spread of generated rows as a share of that of the data, in [0, 1]; 1 where the data do not vary.
 
     A column counts by its variance: hundreds of rare levels, of which few rows ever show one, say little of a generator.
 
     Args:
-        X: float32 (n, d), training rows.
+        spread: float64 (d,), standard deviation of each column over the training rows.
         generated: float32 (m, d).
     """
-    spread = X.std(axis=0, dtype=np.float64)
     varies = spread > 0
     if not varies.any():
         return 1.0
@@ -269,21 +270,22 @@ def _refuse_divergence(losses: Mapping[str, float], step: int) -> None:
         raise TrainingCollapse(step, f"loss {diverged[0]!r} is {losses[diverged[0]]}", LOWER_RATE)
 
 
-def make_pseudo_anomalies(X: NDArray[np.float32], rng: np.random.Generator) -> LabelledRows:
-    """Validation rows without labels: the rows as they are (0) and copies with foreign values in some columns (1).
+def make_pseudo_anomalies(X: NDArray[np.float32], cells: NDArray[np.intp], rng: np.random.Generator) -> LabelledRows:
+    """Validation rows without labels: the rows as they are (0) and copies with foreign values in some cells (1).
 
-    Each copy takes 10-30 % of its columns, at least one, from another row: every value remains plausible by itself and
-    only the relations between the columns break.
+    Each copy takes 10-30 % of its cells, at least one, from another row: every value remains plausible by itself and
+    only the relations between them break.
 
     Args:
         X: float32 (n, d), rows kept out of training.
+        cells: intp (d,), from 0; columns of the same number make one value, as the levels of a category do.
         rng: source of the choice.
     """
-    n_rows, n_columns = X.shape
+    n_rows, n_cells = len(X), int(cells.max()) + 1
     donors = X[rng.permutation(n_rows)]
-    ranks = rng.permuted(np.tile(np.arange(n_columns), (n_rows, 1)), axis=1)
-    taken = np.maximum(1, np.round(rng.uniform(0.1, 0.3, (n_rows, 1)) * n_columns))
-    broken = np.where(ranks < taken, donors, X)
+    ranks = rng.permuted(np.tile(np.arange(n_cells), (n_rows, 1)), axis=1)
+    taken = np.maximum(1, np.round(rng.uniform(0.1, 0.3, (n_rows, 1)) * n_cells))
+    broken = np.where((ranks < taken)[:, cells], donors, X)
     is_broken = (broken != X).any(axis=1)
     return LabelledRows(
         np.concatenate([X, broken[is_broken]]),

@@ -31,10 +31,13 @@ SMALLEST_P = 1e-12
 class Tail:
     """Generalised Pareto tail `P(S > s) = rate · (1 + shape · (s − start) / scale)^(−1 / shape)` for s > start.
 
+    With a negative shape it ends at `start − scale / shape`. A sample cannot know that what lies beyond is impossible: p-values are
+    then those of the exponential tail with the same mean excess, which errs towards fewer and lower scores.
+
     Attributes:
         start: raw score above which it holds.
         rate: share of calibration scores above `start`.
-        shape: ξ; 0 is the exponential tail.
+        shape: ξ < 1; 0 is the exponential tail.
         scale: σ > 0, in raw-score units.
     """
 
@@ -46,14 +49,12 @@ class Tail:
     def survival(self, raw_score: NDArray[np.float64]) -> NDArray[np.float64]:
         """P(S > raw_score): float64 (n,), for scores above `start`."""
         excess = np.maximum(raw_score - self.start, 0.0) / self.scale
-        if abs(self.shape) < 1e-9:
-            return self.rate * np.exp(-excess)
-        inner = np.maximum(1.0 + self.shape * excess, 0.0)
-        with np.errstate(divide="ignore"):
-            return self.rate * np.power(inner, -1.0 / self.shape)
+        if self.shape < 1e-9:
+            return self.rate * np.exp(-excess * (1.0 - self.shape))
+        return self.rate * np.power(1.0 + self.shape * excess, -1.0 / self.shape)
 
     def quantile(self, rate: float) -> float:
-        """The raw score above which a share `rate` lies; the inverse of `survival`.
+        """The raw score above which a share `rate` lies, by the fitted shape, a negative one as well.
 
         Args:
             rate: in (0, `self.rate`].

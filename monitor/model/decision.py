@@ -159,5 +159,7 @@ def raw_cut(settings: DecisionSettings, calibration: Calibration) -> np.float32 
     if settings.threshold_method == "pot" and tail is not None and target < tail.rate:
         return np.float32(tail.quantile(target))
     # Where the tail does not reach, or none could be fitted, the quantile decides for `pot`, too.
-    least: np.float32 = scores[math.ceil((1.0 - target) * (len(scores) - 1))]
+    # Of n rows and one more that is like them, each is as likely to be the highest: so many of the n may lie at the cut or above.
+    n_above = max(1, math.floor(target * (len(scores) + 1) * (1 + 1e-12)))
+    least: np.float32 = scores[len(scores) - n_above]
     return least

@@ -23,7 +23,6 @@ from monitor.model.fitted_columns import (
     Value,
     centre_and_scale,
     kind_of,
-    shape_of,
     width_of,
 )
 from monitor.model.shares import Reference, check_reference
@@ -89,12 +88,6 @@ class Preprocessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         ]
         row: NDArray[np.float32] = self.transform(pl.DataFrame(nothing)).X[0]
         return row
-
-    @cached_property
-    def image_shape(self) -> tuple[int, int, int] | None:
-        """Height, width and channels when a row of X is a single array of three dimensions, row by row; None otherwise."""
-        shape = shape_of(self.columns[0]) if len(self.columns) == 1 else None
-        return (shape[0], shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
 
     def transform(self, frame: pl.DataFrame) -> Transformed:
         """Computes X.

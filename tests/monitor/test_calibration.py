@@ -125,11 +125,13 @@ def test_a_tail_of_shape_nought_is_exponential() -> None:
     np.testing.assert_allclose(nearly.survival(np.array([1.0, 3.0, 5.0])), 0.1 * np.exp([0, -1, -2]), rtol=1e-5)
 
 
-def test_a_bounded_tail_ends_at_the_smallest_p_value_and_the_score_at_100() -> None:
-    bounded = Calibration(SCORES, Tail(start=7.0, rate=2 / 9, shape=-0.5, scale=3.0))
-    found = bounded.p_values(np.array([20, 1e30], dtype=np.float32), np.zeros(2))
-    assert found.tolist() == [1e-12, 1e-12]
-    assert score_of(found).tolist() == [100.0, 100.0]
+def test_p_values_believe_in_no_end_of_the_scores() -> None:
+    bounded = Calibration(
+        SCORES, Tail(start=7.0, rate=2 / 9, shape=-0.5, scale=3.0)
+    )  # ends at 13; its mean excess is 2
+    found = bounded.p_values(np.array([13, 20, 1e30], dtype=np.float32), np.zeros(3))
+    np.testing.assert_allclose(found, [2 / 9 * np.exp(-3), 2 / 9 * np.exp(-6.5), 1e-12])
+    assert score_of(found)[2] == 100.0
 
 
 @pytest.mark.parametrize(

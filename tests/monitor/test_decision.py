@@ -20,6 +20,7 @@ from monitor.model.decision import (
     decision_threshold,
     expected_alert_rate,
     explain_no_flags,
+    raw_cut,
 )
 from monitor.settings import Settings
 from monitor.stream.broker import Cluster
@@ -135,7 +136,17 @@ def test_the_cut_of_peaks_over_threshold_is_that_of_the_paper(shape: float) -> N
     tail = Tail(start=4.0, rate=0.02, shape=shape, scale=0.5)
     excess = -np.log(1e-3 / 0.02) if shape == 0 else ((1e-3 / 0.02) ** -shape - 1) / shape
     assert tail.quantile(1e-3) == pytest.approx(4.0 + 0.5 * excess)
-    assert tail.survival(np.array([tail.quantile(1e-3)]))[0] == pytest.approx(1e-3)
+    if shape >= 0:  # beyond a sample no end is believed in
+        assert tail.survival(np.array([tail.quantile(1e-3)]))[0] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(("n", "target"), [(99, 0.01), (101, 0.01), (1_100, 0.001), (5_001, 0.001)])
+def test_the_quantile_flags_no_more_of_rows_like_those_that_calibrate_than_its_target(n: int, target: float) -> None:
+    calibration = Calibration(scores=np.arange(n, dtype=np.float32), tail=None)
+    settings = Settings.model_validate({"threshold_method": "quantile", "target_alert_rate": target})
+    cut = raw_cut(settings, calibration)
+    # A new row is as likely to come before the first of the n rows, between any two, or behind the last.
+    assert np.sum(calibration.scores >= cut) / (n + 1) <= target + 1e-12
 
 
 def test_without_a_tail_the_quantile_decides_for_peaks_over_threshold() -> None:

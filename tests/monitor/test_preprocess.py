@@ -261,15 +261,6 @@ def test_the_inverse_of_an_array_is_that_of_the_cell_asked_for() -> None:
     assert WITH_PHOTO.inverse(X, places, cells) == [[7.0, 0.5], [4.5, True]]
 
 
-@pytest.mark.parametrize(("columns", "shape"), [((PHOTO,), (1, 2, 1)), ((PHOTO, PLAIN), None), ((PLAIN,), None)])
-def test_rows_are_images_where_one_array_of_three_dimensions_is_all(
-    columns: tuple[Any, ...], shape: tuple[int, int, int] | None
-) -> None:
-    assert Preprocessor(columns=columns, clip=10.0).image_shape == shape
-    flat = ArrayColumn(feature="flat", shape=(2,), typical=(0.0, 0.0), centre=0.0, scale=1.0)
-    assert Preprocessor(columns=(flat,), clip=10.0).image_shape is None
-
-
 def test_an_array_column_survives_its_file_and_one_that_does_not_fit_its_shape_is_refused() -> None:
     content = WITH_PHOTO.to_json()
     assert Preprocessor.from_json(content) == WITH_PHOTO

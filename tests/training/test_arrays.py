@@ -57,7 +57,6 @@ def test_init_recognises_images_and_their_model_is_convolutional(folder: Path) -
     schema = Schema.load(folder / "features.toml")
     assert (schema.id, schema.image_shape) == ("part", SHAPE)
     bundle = champion(folder)
-    assert bundle.preprocessor.image_shape == SHAPE
     assert bundle.manifest.configuration["options"]["image_shape"] == list(SHAPE)
     assert bundle.manifest.metrics["export_difference"] <= 1e-4
 

@@ -7,6 +7,8 @@ import pytest
 from scipy.stats import genpareto
 
 from monitor.model.calibration import Calibration
+from monitor.model.decision import raw_cut
+from monitor.settings import Settings
 from training.calibrate import LEAST_EXCESSES, TAIL_START_QUANTILES, fit_calibration, fit_tail
 
 
@@ -91,13 +93,23 @@ def test_a_rare_kind_of_records_does_not_take_away_the_tail_of_the_others() -> N
     assert calibration.p_values(np.array([1e6], np.float32), np.array([0.5]))[0] < 1e-5 < 1 / 20_001
 
 
-def test_a_bounded_sample_gets_an_exponential_tail_since_a_sample_knows_no_bound() -> None:
+def test_p_values_beyond_a_bounded_sample_are_exponential_since_a_sample_knows_no_bound() -> None:
     scores = np.sort(rng().uniform(0, 1, 50_000).astype(np.float32))
     tail = fit_tail(scores)
     assert tail is not None
-    assert tail.shape == 0.0
-    excesses = scores[scores > tail.start] - tail.start
-    assert tail.scale == pytest.approx(float(excesses.mean()), rel=0.01)
+    assert tail.shape < 0
+    mean_excess = float((scores[scores > tail.start] - tail.start).mean())
+    beyond = tail.start + np.array([1.0, 5.0]) * mean_excess
+    np.testing.assert_allclose(tail.survival(beyond), tail.rate * np.exp([-1, -5]), rtol=0.1)
+
+
+@pytest.mark.parametrize("shape", [-0.3, -0.1, 0.2])
+def test_peaks_over_threshold_flag_their_target_whatever_the_tail(shape: float) -> None:
+    fresh, calibration = sorted_sample(shape, 1_000_000, seed=5), fit_calibration(sorted_sample(shape, 100_000))
+    for target in (1e-2, 1e-3):
+        settings = Settings.model_validate({"threshold_method": "pot", "target_alert_rate": target})
+        cut = raw_cut(settings, calibration)
+        assert np.mean(fresh >= cut) == pytest.approx(target, rel=0.2)
 
 
 def test_the_tail_of_a_rare_kind_of_records_starts_where_that_kind_does() -> None:

@@ -14,7 +14,7 @@ from monitor.model.fitted_columns import ArrayColumn, BooleanColumn, Categorical
 from monitor.model.preprocess import Preprocessor
 from monitor.model.schema import Kind, Schema
 from tests.machines import SCHEMA, readings
-from training.preprocessing import MAX_LEVELS, Scaling, fit_preprocessor
+from training.preprocessing import MAX_LEVELS, Scaling, fit_preprocessor, value_cells
 
 DTYPES = {"numeric": pl.Float64, "categorical": pl.String, "boolean": pl.Boolean}
 
@@ -175,6 +175,18 @@ def test_an_array_that_is_constant_or_missing_everywhere_is_nought(values: list[
 def test_an_array_of_the_largest_numbers_has_a_finite_scale() -> None:
     column, _ = fitted_array([[1.7e308, -1.7e308, 0.0]])
     assert (column.centre, column.scale) == (0.0, 1.7e308)
+
+
+def test_the_levels_of_a_category_are_one_value_and_each_number_of_an_array_is_its_own() -> None:
+    frame = pl.DataFrame(
+        {"a": [1.0, 2.0], "b": ["x", "y"], "c": [True, False], "d": [[1.0, 2.0], [3.0, 4.0]]},
+        schema={"a": pl.Float64, "b": pl.String, "c": pl.Boolean, "d": pl.Array(pl.Float64, 2)},
+    )
+    kinds = [{"name": "a", "kind": "numeric"}, {"name": "b", "kind": "categorical"}, {"name": "c", "kind": "boolean"}]
+    features = [*kinds, {"name": "d", "kind": "array", "shape": [2]}]
+    preprocessor = fit_preprocessor(frame, Schema.from_mapping({"name": "t", "features": features}, "t"))
+    assert preprocessor.widths == (1, 3, 1, 2)  # two levels, and all others
+    assert value_cells(preprocessor).tolist() == [0, 1, 1, 1, 2, 3, 4]
 
 
 def test_scaling_none_leaves_arrays_as_they_are() -> None:

@@ -24,7 +24,7 @@ class CountingSteps:
 
     def stopping(self, quality: list[float], patience: int | None) -> EarlyStopping:
         remaining = iter(quality)
-        return EarlyStopping(lambda: next(remaining), [self.weight], patience, every=50)
+        return EarlyStopping(lambda: next(remaining), [self.weight], patience, every=50, steps=10_000)
 
 
 def test_training_makes_exactly_the_planned_steps() -> None:
@@ -100,7 +100,7 @@ def test_a_distinct_row_is_drawn_by_the_square_root_of_its_copies() -> None:
 def test_pseudo_anomalies_keep_every_column_plausible_and_break_at_most_a_third_of_a_row() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((200, 10)).astype(np.float32)
-    rows = make_pseudo_anomalies(X, rng)
+    rows = make_pseudo_anomalies(X, np.arange(10), rng)
     broken = rows.X[rows.y == 1]
     np.testing.assert_array_equal(rows.X[rows.y == 0], X)
     assert all(set(broken[:, j]) <= set(X[:, j]) for j in range(10))
@@ -110,6 +110,23 @@ def test_pseudo_anomalies_keep_every_column_plausible_and_break_at_most_a_third_
 
 def test_pseudo_anomalies_of_one_column_are_other_rows_values() -> None:
     rng = np.random.default_rng(0)
-    rows = make_pseudo_anomalies(np.arange(5, dtype=np.float32)[:, None], rng)
+    rows = make_pseudo_anomalies(np.arange(5, dtype=np.float32)[:, None], np.zeros(1, np.intp), rng)
     assert set(rows.y[:5]) == {0}
+    assert len(rows.y) > 5
     assert all(rows.y[5:] == 1)
+    assert set(rows.X[5:, 0]) <= set(range(5))
+
+
+def test_pseudo_anomalies_have_one_level_of_each_category() -> None:
+    rng = np.random.default_rng(0)
+    X = np.concatenate([np.eye(5, dtype=np.float32)[rng.integers(0, 5, 300)] for _ in range(3)], axis=1)
+    rows = make_pseudo_anomalies(X, np.repeat(np.arange(3), 5), rng)
+    broken = rows.X[rows.y == 1]
+    assert len(broken) > 150
+    np.testing.assert_array_equal(broken.reshape(-1, 3, 5).sum(axis=2), 1.0)
+
+
+def test_the_last_weights_are_evaluated_whatever_the_steps_between() -> None:
+    stopping = EarlyStopping(lambda: 0.5, [], None, every=70, steps=230)
+    train(lambda _first, _count: {}, 230, stopping=stopping)
+    assert [evaluation.step for evaluation in stopping.evaluations] == [50, 150, 230]

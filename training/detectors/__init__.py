@@ -39,7 +39,7 @@ class Detector(Protocol):
     options: Any
     serving_rows: int | None
 
-    def __init__(self, n_features: int, options: Any, seed: int) -> None: ...
+    def __init__(self, n_features: int, options: Any, seed: int, cells: NDArray[np.intp] | None = None) -> None: ...
 
     @property
     def networks(self) -> tuple[keras.layers.Layer, ...]:

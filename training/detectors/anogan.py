@@ -90,9 +90,11 @@ class AnoGAN(NetworkDetector):
     options_type: ClassVar[type[DetectorOptions]] = AnoGANOptions
     options: AnoGANOptions
 
-    def __init__(self, n_features: int, options: AnoGANOptions, seed: int) -> None:
-        """Builds untrained networks; the same seed and data give the same scores."""
-        super().__init__(n_features, options, seed)
+    def __init__(
+        self, n_features: int, options: AnoGANOptions, seed: int, cells: NDArray[np.intp] | None = None
+    ) -> None:
+        """See `NetworkDetector`."""
+        super().__init__(n_features, options, seed, cells)
         if options.search == "latent":
             self.serving_rows = _SEARCHED_AT_ONCE
             self.most_scored_rows = _MOST_SEARCHED_ROWS

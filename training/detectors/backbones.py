@@ -72,15 +72,12 @@ class DenseBackbone:
     Attributes:
         n_features: width of X.
         options: those of the detector; the widths and `dropout` shape the networks.
+        mask_cells: see `Backbone`; the levels of a category have the same number.
     """
 
     n_features: int
     options: Any
-
-    @property
-    def mask_cells(self) -> NDArray[np.intp]:
-        """Each column is hidden by itself."""
-        return np.arange(self.n_features)
+    mask_cells: NDArray[np.intp]
 
     def pool(self, squares: tf.Tensor) -> tf.Tensor:
         """Each column has a unit of its own."""
@@ -113,14 +110,19 @@ class DenseBackbone:
         return joint_discriminator(self.n_features, latent_dim, options.discriminator_width, options.dropout, rng)
 
 
-def choose_backbone(n_features: int, options: DetectorOptions) -> Backbone:
+def choose_backbone(n_features: int, options: DetectorOptions, cells: NDArray[np.intp] | None = None) -> Backbone:
     """Convolutions for rows that are images, else dense layers.
+
+    Args:
+        n_features: width of X.
+        options: those of the detector.
+        cells: intp (n_features,), from 0; columns of the same number make one value. None: each is a value of its own.
 
     Raises:
         ConfigError: the image does not have as many values as a row.
     """
     if options.image_shape is None:
-        return DenseBackbone(n_features, options)
+        return DenseBackbone(n_features, options, np.arange(n_features) if cells is None else cells)
     n_values = math.prod(options.image_shape)
     if n_values != n_features:
         shape = " x ".join(map(str, options.image_shape))

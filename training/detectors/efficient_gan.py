@@ -52,11 +52,14 @@ class EfficientGAN(NetworkDetector):
     n_terms: ClassVar[int] = 3
     options: EfficientGANOptions
 
-    def __init__(self, n_features: int, options: EfficientGANOptions, seed: int) -> None:
-        """Builds untrained networks; the same seed and data give the same scores."""
-        super().__init__(n_features, options, seed)
-        cells = self.backbone.mask_cells
-        self._masks = draw_masks(options.masks, cells.max() + 1, self.rng)[:, cells] if options.mask_rate else None
+    def __init__(
+        self, n_features: int, options: EfficientGANOptions, seed: int, cells: NDArray[np.intp] | None = None
+    ) -> None:
+        """See `NetworkDetector`."""
+        super().__init__(n_features, options, seed, cells)
+        hidden_cells = self.backbone.mask_cells
+        n_cells = hidden_cells.max() + 1
+        self._masks = draw_masks(options.masks, n_cells, self.rng)[:, hidden_cells] if options.mask_rate else None
         self._prototypes = Prototypes(options.prototypes, n_features) if options.prototypes else None
 
     @property
@@ -64,6 +67,11 @@ class EfficientGAN(NetworkDetector):
         """Of the reconstruction, of L_D and of N."""
         alpha, s = self.options.weight, self.options.prototype_share if self._prototypes else 0.0
         return ((1 - s) * alpha, (1 - s) * (1 - alpha), s)
+
+    @property
+    def explained_share(self) -> float:
+        """See `NetworkDetector`; the prototypes explain what they weigh in the score."""
+        return self.shares[0] if self.shares[2] else super().explained_share
 
     @property
     def networks(self) -> tuple[keras.layers.Layer, ...]:

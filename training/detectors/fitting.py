@@ -104,8 +104,9 @@ def _fit_once(detector: NetworkDetector, task: Task, *, ends_at_collapse: bool) 
     trainings = _make_trainings(detector, train_rows)
     rows = Rows(train_rows, _choose_calibration_rows(detector, train_rows, held_out), held_out)
     stopping = _make_stopping(detector, task.validation, rows, trainings[0])
+    spread = rows.train.std(axis=0, dtype=np.float64)
     watch = CollapseWatch(
-        lambda: min(measure_diversity(rows.train, np.asarray(one.generate())) for one in trainings),
+        lambda: min(measure_diversity(spread, np.asarray(one.generate())) for one in trainings),
         trainings[0].steps,
         ends_training=ends_at_collapse,
     )
@@ -157,16 +158,14 @@ def _chooses_weights(options: DetectorOptions) -> bool:
 def _make_trainings(detector: NetworkDetector, X: NDArray[np.float32]) -> list[Training]:
     """The training of each member, from new weights."""
     options, rng = detector.options, detector.rng
-    samplers = _make_samplers(options, X, rng)
-    steps = _plan_steps(detector, len(X), samplers[0].n_rows)
+    samplers = [_make_samplers(options, X, rng) for _ in detector.members]
+    steps = _plan_steps(detector, len(X), samplers[0][0].n_rows)
     trainings = []
-    for member in detector.members:
+    for member, own in zip(detector.members, samplers, strict=True):
         networks = detector.build_networks()
         member.networks.assign(networks)
         trainings.append(
-            detector.make_training(
-                networks, member.networks, X, samplers=samplers, options=options, steps=steps, rng=rng
-            )
+            detector.make_training(networks, member.networks, X, samplers=own, options=options, steps=steps, rng=rng)
         )
     return trainings
 
@@ -221,7 +220,9 @@ def _make_stopping(
         return None
     weights = [weight for member in detector.members for weight in member.networks.weights]
     every = max(STEPS_PER_CALL, (training.steps - training.first_evaluation) // _EVALUATIONS)
-    return EarlyStopping(evaluate, weights, detector.options.early_stop_num, every, training.first_evaluation)
+    return EarlyStopping(
+        evaluate, weights, detector.options.early_stop_num, every, training.steps, training.first_evaluation
+    )
 
 
 def _measures_auroc(options: DetectorOptions, validation: LabelledRows | None) -> bool:
@@ -234,7 +235,7 @@ def _make_evaluation(
 ) -> Callable[[], float] | None:
     """Quality of the weights of the moment; None when the last ones are kept.
 
-    It is measured by labels, by copies of held-out rows with exchanged columns, or by how well those are reproduced.
+    It is measured by labels, by copies of held-out rows with exchanged values, or by how well those are reproduced.
     """
     if validation is not None:
         labelled = _thin(validation, detector.most_scored_rows, detector.rng)
@@ -244,7 +245,7 @@ def _make_evaluation(
         held_out = rows.held_out[: detector.most_scored_rows]
         if detector.options.checkpoint == "reconstruction":
             return lambda: -detector.measure_reconstruction_error(held_out)
-        labelled = make_pseudo_anomalies(held_out, detector.rng)
+        labelled = make_pseudo_anomalies(held_out, detector.backbone.mask_cells, detector.rng)
         if not labelled.y.any():  # all rows are equal: no exchange makes another one
             return None
 

@@ -12,7 +12,7 @@ from reproductions. An anomaly's two codes differ.
     w          options.*_coefficient     adversarial, content and encoder loss: 1, 50, 1 in the paper
 
     loss of E1, G, E2 = w_adv mean (f(x) - f(x̂))² + w_con mean |x - x̂| + w_enc mean (z - ẑ)²      (section 3.2)
-    A(x)              = mean (z - ẑ)² (paper) or mean |z - ẑ| (a Keras write-up)                 (section 3.3)
+    A(x)              = mean |z - ẑ| (equation 5) or mean (z - ẑ)² (the authors' code)           (section 3.3)
     score(x)          = weight * distance((x - x̂) / u) / c1 + (1 - weight) * A(x) / c2
 
 The preset `paper` scores with A alone. With `encoder="generator"` the score codes twice with E1, while training stays that
@@ -51,6 +51,7 @@ _PAPER: dict[str, Any] = {
     "moving_average": 0.0,
     "moving_average_ramp": False,
     "content_coefficient": 50.0,
+    "distance": "l1",
     "weight": 0.0,
     "score_units": "raw",
 }

@@ -85,12 +85,20 @@ class NetworkDetector(ABC):
     options_type: ClassVar[type[DetectorOptions]]
     n_terms: ClassVar[int] = 2
 
-    def __init__(self, n_features: int, options: Any, seed: int) -> None:
-        """Builds untrained networks; the same seed and data give the same scores."""
+    def __init__(self, n_features: int, options: Any, seed: int, cells: NDArray[np.intp] | None = None) -> None:
+        """Builds untrained networks; the same seed and data give the same scores.
+
+        Args:
+            n_features: width of X.
+            options: how it is built, trained and scored.
+            seed: of everything random.
+            cells: intp (n_features,), from 0; columns of the same number make one value, as the levels of a category do. None:
+                each column is a value of its own.
+        """
         self.n_features = n_features
         self.options = options
         self.latent_dim: int = options.latent_dim or choose_latent_dim(n_features)
-        self.backbone = choose_backbone(n_features, options)
+        self.backbone = choose_backbone(n_features, options, cells)
         self.serving_rows: int | None = None
         self.most_scored_rows = _CALIBRATION_ROWS
         self.rng = np.random.default_rng(seed)
@@ -105,6 +113,11 @@ class NetworkDetector(ABC):
     @abstractmethod
     def shares(self) -> tuple[float, ...]:
         """Weight of each term in the score."""
+
+    @property
+    def explained_share(self) -> float:
+        """Weight of the reconstruction in an explanation: where it has none in the score, it still says all that is known."""
+        return self.shares[0] or 1.0
 
     def build_members(self, n_members: int) -> tuple[Member, ...]:
         """Untrained ones, with units of 1."""
@@ -140,12 +153,11 @@ class NetworkDetector(ABC):
         """
         self._check_width(X)
         terms = [self.measure_terms(member, X) for member in self.members]
-        scale = self.shares[0] or 1.0
         residuals = []
         for one, member in zip(terms, self.members, strict=True):
             unit = member.units.residual
             coarser = unit / tf.maximum(unit, _SMALLEST_EXPLAINED_UNIT)
-            residuals.append(one.residual * coarser * (scale / member.units.terms[0]))
+            residuals.append(one.residual * coarser * (self.explained_share / member.units.terms[0]))
         return _mean([one.x_hat for one in terms]), _mean(residuals)
 
     def fit(

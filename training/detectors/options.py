@@ -86,7 +86,7 @@ class DetectorOptions(BaseModel):
     checkpoint: Checkpoint = Field(
         default="last",
         description="weights that are kept without labels: the last ones, or those that do best on a tenth of the rows, "
-        "held out: AUROC against copies with exchanged columns, or reconstruction error",
+        "held out: AUROC against copies with exchanged values, or reconstruction error",
     )
     early_stop_num: int | None = Field(
         default=None, ge=1, description="evaluations without improvement before the end; None trains all steps"
@@ -97,7 +97,7 @@ class DetectorOptions(BaseModel):
         ge=0,
         lt=0.5,
         description="share of the training rows left out, those with the sparsest surroundings: as much as the contamination "
-        "that they may hold",
+        "that they may hold; rows that calibrate are all kept",
     )
 
     # Score
@@ -129,6 +129,14 @@ class DetectorOptions(BaseModel):
             raise ValueError("steps and epochs exclude each other; give one of them")
         return self
 
+    @model_validator(mode="after")
+    def _images_are_scaled(self) -> Self:
+        if self.image_shape is not None and self.scaling == "none":
+            raise ValueError(
+                "scaling: images are made between -1 and 1, so 'none' does not suit them; leave scaling out"
+            )
+        return self
+
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
         """The options of a preset with some changed: `default` (of our own) or, where a paper gives one, `paper`.
@@ -139,7 +147,10 @@ class DetectorOptions(BaseModel):
         if name not in cls.presets:
             raise ConfigError("detector options", f"preset: expected one of {', '.join(cls.presets)}, got {name!r}")
         length = {"epochs": None} if "steps" in changes else {}
-        return cls(**{**cls.presets[name], **length, **changes})
+        published = dict(cls.presets[name])
+        if changes.get("image_shape") is not None:
+            published.pop("scaling", None)  # it is of tables: the papers bring images to -1 … 1
+        return cls(**{**published, **length, **changes})
 
 
 class AdversarialOptions(DetectorOptions):

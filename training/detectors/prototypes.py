@@ -15,6 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from training.sampling import distinct_rows
 
+# Of prototypes that are equally far but for rounding the first is chosen: each later one counts as so much farther, in squared
+# distance, times (1 + ‖x‖) (1 + ‖p‖), to which the rounding is in proportion: some 1e-7 of it.
+_PREFERENCE = 1e-6
 # Distinct rows that are clustered at most.
 _ROWS = 20_000
 # With fewer rows to a prototype the rows would be prototypes themselves.
@@ -43,11 +46,24 @@ class Prototypes(keras.layers.Layer):  # type: ignore[misc]
 
     def distance(self, X: tf.Tensor) -> tf.Tensor:
         """Of each row of X float32 (n, n_features) from the nearest prototype → float32 (n,)."""
-        return tf.sqrt(tf.reduce_sum(tf.math.squared_difference(X, self.nearest(X)), axis=1))
+        nearest = self._least(self._squares(X))
+        return tf.sqrt(tf.reduce_sum(tf.math.squared_difference(X, nearest), axis=1))
 
     def nearest(self, X: tf.Tensor) -> tf.Tensor:
-        """The nearest prototype of each row of X float32 (n, n_features) → float32 (n, n_features)."""
+        """The nearest prototype of each row of X float32 (n, n_features) → float32 (n, n_features).
+
+        Rows of categories are often as far from one prototype as from another; every runtime has to name the same one.
+        """
         rows = tf.convert_to_tensor(self._rows)
-        # ‖x − p‖² without ‖x‖², which is the same for all prototypes; one constant matrix, which runtimes lay out once.
-        squares = tf.matmul(X, -2 * tf.transpose(rows)) + tf.reduce_sum(tf.square(rows), axis=1)
-        return tf.gather(rows, tf.argmin(squares, axis=1, output_type=tf.int32))
+        sizes = (1 + tf.norm(X, axis=1, keepdims=True)) * (1 + tf.reduce_max(tf.norm(rows, axis=1)))
+        preference = _PREFERENCE * tf.range(rows.shape[0], dtype=tf.float32)
+        return self._least(self._squares(X) + sizes * preference)
+
+    def _squares(self, X: tf.Tensor) -> tf.Tensor:
+        """‖x − p‖² without ‖x‖², which is the same for all prototypes p: float32 (n, n_prototypes)."""
+        rows = tf.convert_to_tensor(self._rows)  # one constant matrix, which runtimes lay out once
+        return tf.matmul(X, -2 * tf.transpose(rows)) + tf.reduce_sum(tf.square(rows), axis=1)
+
+    def _least(self, squares: tf.Tensor) -> tf.Tensor:
+        """The prototype with the least of each row of `squares` float32 (n, n_prototypes) → float32 (n, n_features)."""
+        return tf.gather(tf.convert_to_tensor(self._rows), tf.argmin(squares, axis=1, output_type=tf.int32))

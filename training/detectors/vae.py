@@ -32,7 +32,7 @@ from training.detectors.steps import Adam, Clock, Training
 _LARGEST_LOG_VARIANCE = 10.0
 
 # The bound itself as loss; reconstruction probability without sampling, that is the squared error, as score.
-_PAPER: dict[str, Any] = {"kl_weight": 1.0, "similarity": "l2", "weight": 1.0}
+_PAPER: dict[str, Any] = {"kl_weight": 1.0, "similarity": "l2", "weight": 1.0, "score_units": "raw"}
 
 
 class VAEOptions(DetectorOptions):

@@ -142,7 +142,7 @@ def _gather(name: str, bundle: Bundle, frame: pl.DataFrame) -> Group:
         name=name,
         raw_score=found.raw_score,
         p_value=found.p_value,
-        errors=np.add.reduceat(residual, bundle.preprocessor.starts, axis=1).mean(axis=0),
+        errors=np.maximum.reduceat(residual, bundle.preprocessor.starts, axis=1).mean(axis=0),
         examples=_examples(bundle, frame, found),
         pictures=take_pictures(bundle, found.X, found.raw_score),
     )

@@ -169,7 +169,10 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
     if metrics.get("collapse"):
         yield f"The last attempt collapsed, too: {metrics['collapse']}."
     if metrics.get("trimmed_rows"):
-        yield f"{metrics['trimmed_rows']:,} training rows, those with the sparsest surroundings, were left out."
+        yield (
+            f"{metrics['trimmed_rows']:,} training rows, those with the sparsest surroundings, were left out. The rows that calibrate "
+            "were not: anomalies among them raise the threshold."
+        )
     if metrics.get("calibration_tail", ()) is None:
         yield (
             "No tail could be fitted to the held-out scores: p-values end at 1 / (rows that calibrate + 1). By conformal p-values "

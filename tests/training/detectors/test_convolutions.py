@@ -133,6 +133,12 @@ def test_images_have_defaults_of_their_own_that_can_be_changed() -> None:
     assert EfficientGANOptions(image_shape=shape, batch_size=32).batch_size == 32
     paper = EfficientGANOptions.preset("paper", image_shape=shape)
     assert (paper.batch_size, paper.epochs, paper.steps, paper.mask_rate) == (50, 100, None, 0.0)
+    assert (EfficientGANOptions.preset("paper").scaling, paper.scaling) == ("none", "log_zscore")
+
+
+def test_images_must_be_scaled_since_they_are_made_between_minus_one_and_one() -> None:
+    with pytest.raises(ConfigError, match="scaling: images are made between -1 and 1"):
+        AutoencoderOptions(image_shape=(8, 8, 1), scaling="none")
 
 
 def test_rows_without_an_image_shape_have_dense_networks() -> None:

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from monitor.errors import ConfigError
 from tests.training.detectors.material import break_relations, make_correlated_rows
 from training.detectors import DETECTORS, network_detector
+from training.detectors.adversarial import AdversarialTraining, Networks
 from training.detectors.autoencoder import Autoencoder, AutoencoderOptions, AutoencoderTraining, Coders
 from training.detectors.efficient_gan import EfficientGAN, draw_masks
 from training.detectors.efficient_gan_options import EfficientGANOptions
@@ -40,6 +41,44 @@ class LateDiverging(Autoencoder):
 
     def make_training(self, networks: Coders, averages: Coders, X: Any, **arguments: Any) -> LateDivergence:
         return LateDivergence(networks, averages, X, **arguments)
+
+
+class WatchedRows(EfficientGAN):
+    """Remembers the rows that it trains on and those that set the units of its score."""
+
+    trained: np.ndarray
+    calibrated: np.ndarray
+
+    def make_training(
+        self, networks: Networks, averages: Networks, X: np.ndarray, **arguments: Any
+    ) -> AdversarialTraining:
+        self.trained = X
+        return super().make_training(networks, averages, X, **arguments)
+
+    def calibrate(self, X: np.ndarray) -> None:
+        self.calibrated = X
+        super().calibrate(X)
+
+
+class WatchedDraws(Autoencoder):
+    """Remembers the rows that each of its trainings drew."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.drawn: list[list[np.ndarray]] = []
+
+    def make_training(self, networks: Coders, averages: Coders, X: Any, **arguments: Any) -> AutoencoderTraining:
+        training = super().make_training(networks, averages, X, **arguments)
+        draws: list[np.ndarray] = []
+        draw = training.draw
+
+        def watched(count: int) -> np.ndarray:
+            draws.append(draw(count))
+            return draws[-1]
+
+        training.draw = watched  # type: ignore[method-assign]
+        self.drawn.append(draws)
+        return training
 
 
 class CountingAutoencoder(Autoencoder):
@@ -127,8 +166,8 @@ def test_the_last_attempt_notes_a_collapse_and_goes_on() -> None:
 def test_diversity_is_the_spread_of_generated_rows_where_the_data_vary() -> None:
     X = np.array([[0.0, 1.0, 5.0], [2.0, 3.0, 5.0]], np.float32)
     generated = np.array([[1.0, 0.0, 9.0], [1.0, 1.0, 0.0]], np.float32)
-    assert measure_diversity(X, generated) == pytest.approx((0.0 + 0.5) / 2)
-    assert measure_diversity(X[:, 2:], generated[:, 2:]) == 1.0
+    assert measure_diversity(X.std(axis=0), generated) == pytest.approx((0.0 + 0.5) / 2)
+    assert measure_diversity(X[:, 2:].std(axis=0), generated[:, 2:]) == 1.0
 
 
 def test_levels_that_are_too_rare_to_be_generated_make_no_collapse() -> None:
@@ -136,8 +175,8 @@ def test_levels_that_are_too_rare_to_be_generated_make_no_collapse() -> None:
     number, levels = rng.standard_normal((4000, 1)), np.eye(1000)[rng.integers(0, 1000, 4000)]
     X = np.column_stack([number, levels]).astype(np.float32)
     generated = X * (np.arange(1001) == 0)
-    assert measure_diversity(X, generated) == pytest.approx(0.5, abs=0.01)
-    assert measure_diversity(X, X * 0) == 0.0
+    assert measure_diversity(X.std(axis=0), generated) == pytest.approx(0.5, abs=0.01)
+    assert measure_diversity(X.std(axis=0), X * 0) == 0.0
 
 
 def test_what_was_trimmed_scores_higher_than_where_it_was_trained_on() -> None:
@@ -196,11 +235,21 @@ def test_the_score_of_an_ensemble_is_the_mean_of_its_members() -> None:
 
 def test_held_out_rows_are_not_trained_on_and_set_the_units() -> None:
     X = make_correlated_rows(400, np.random.default_rng(0))
-    detector = EfficientGAN(6, EfficientGANOptions(steps=50, score_units="held_out", weight=1.0, prototypes=0), seed=0)
+    detector = WatchedRows(6, EfficientGANOptions(steps=50, score_units="held_out", weight=1.0, prototypes=0), seed=0)
     detector.fit(X)
-    train_rows_score = float(np.mean(detector.score(tf.constant(X))))
-    assert train_rows_score == pytest.approx(1.0, rel=0.2)
-    assert train_rows_score != pytest.approx(1.0, rel=1e-4)
+    trained, calibrated = ({row.tobytes() for row in rows} for rows in (detector.trained, detector.calibrated))
+    assert (len(trained), len(calibrated)) == (360, 40)
+    assert not trained & calibrated
+    assert float(np.mean(detector.score(tf.constant(detector.calibrated)))) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_each_member_passes_over_all_rows_in_each_epoch() -> None:
+    detector = WatchedDraws(6, AutoencoderOptions(epochs=2, sampling="epochs", batch_size=20, members=3), seed=0)
+    detector.fit(make_correlated_rows(200, np.random.default_rng(0)))
+    assert len(detector.drawn) == 3
+    for draws in detector.drawn:
+        visits = np.bincount(np.concatenate([one.ravel() for one in draws]))
+        assert set(visits) == {2}
 
 
 def test_many_rows_are_measured_in_parts_as_they_would_be_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def test_the_paper_preset_has_the_coefficients_and_rates_of_the_paper() -> None:
     options = GANomalyOptions.preset("paper")
     coefficients = (options.adversarial_coefficient, options.content_coefficient, options.encoder_coefficient)
     assert coefficients == (1, 50, 1)
-    assert (options.learning_rate, options.batch_size, options.weight, options.distance) == (2e-4, 64, 0.0, "l2")
+    assert (options.learning_rate, options.batch_size, options.weight, options.distance) == (2e-4, 64, 0.0, "l1")
 
 
 def test_training_brings_the_two_codes_together() -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from monitor.model.scorer import Scorer
 from training.detectors.efficient_gan import EfficientGAN
 from training.detectors.efficient_gan_options import EfficientGANOptions
 from training.detectors.prototypes import Prototypes
+from training.export import EXPORT_TOLERANCE, export_scorer, verify_export
 
 pytestmark = pytest.mark.training
 
@@ -90,6 +92,26 @@ def test_a_row_that_is_a_prototype_has_a_finite_explanation() -> None:
     assert np.isfinite(np.asarray(residual)).all()
 
 
+def test_an_explanation_holds_no_term_that_has_no_weight_in_the_score() -> None:
+    detector = train(prototype_share=1.0)
+    rows = 3 + np.random.default_rng(1).standard_normal((50, 2)).astype(np.float32)
+    expected, residual = (np.asarray(part) for part in detector.explain(tf.constant(rows)))
+    score = np.asarray(detector.score(tf.constant(rows)))
+    np.testing.assert_allclose(residual.sum(axis=1), score, rtol=1e-3)  # Σ (x - p)² / N = N
+    columns = np.argmax(np.square(rows - expected), axis=1)
+    np.testing.assert_array_equal(np.argmax(residual, axis=1), columns)
+
+
 def test_the_paper_and_images_have_none() -> None:
     assert EfficientGANOptions.preset("paper").prototypes == 0
     assert EfficientGANOptions(image_shape=(8, 8, 1)).prototypes == 0
+
+
+def test_every_runtime_names_the_same_one_of_prototypes_that_are_equally_far() -> None:
+    whole_numbers = np.random.default_rng(0).integers(0, 15, (3000, 2))
+    X = ((whole_numbers - 7) / 4.3205).astype(np.float32)
+    detector = EfficientGAN(2, EfficientGANOptions(members=1, encoder_widths=(8,), generator_widths=(8,)), seed=0)
+    detector.prepare(X)
+    detector.calibrate(X)
+    scorer = Scorer(export_scorer(detector, 2), 2, source="whole numbers")
+    assert verify_export(detector, scorer, X) <= EXPORT_TOLERANCE
