@@ -90,7 +90,7 @@ def train(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Any other option of the detector.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     max_rows: Annotated[int, typer.Option(help="The last so many rows are used.", min=20)] = 1_000_000,
     signing_key: SigningKeyOption = None,
     config: ConfigOption = None,
@@ -296,7 +296,7 @@ def simulate(
     ] = None,
     records: Annotated[int | None, typer.Option(help="How many.", min=1, show_default="until interrupted")] = None,
     anomaly_share: Annotated[float, typer.Option(help="Share of planted frauds.", min=0.0, max=0.5)] = 0.01,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     create_topics: Annotated[
         bool | None, typer.Option("--create-topics", help="Create the topic.", show_default=False)
     ] = None,
@@ -346,7 +346,7 @@ def demo(
     ] = None,
     records: Annotated[int, typer.Option(help="How many records to stream at most.", min=100)] = 30_000,
     rate: Annotated[float, typer.Option(help="Records a second.", min=1)] = 1500.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     json_output: JsonOption = False,
 ) -> None:
     """See all of it in two minutes: train, then watch a live stream. No Kafka, no Java, no Docker needed.

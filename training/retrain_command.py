@@ -64,7 +64,9 @@ def retrain(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Another option of the detector; may be repeated.", show_default=False),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="the champion's")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything random.", min=0, show_default="the champion's")
+    ] = None,
     max_rows: Annotated[
         int, typer.Option(help="At most so many rows: the last ones, or a uniform part of the archive.", min=200)
     ] = 200_000,

@@ -79,6 +79,18 @@ def test_an_explanation_that_differs_or_is_no_number_is_refused(
         verify_export(detector, served, rows())
 
 
+@pytest.mark.parametrize("kind", ["autoencoder", "efficient_gan", "ganomaly"])
+@pytest.mark.parametrize("n_columns", [1, 3])
+def test_rows_that_a_network_reproduces_to_the_last_digits_can_be_exported(kind: str, n_columns: int) -> None:
+    column = np.random.default_rng(0).standard_normal((300, 1)).astype(np.float32)
+    X = column * np.array([1.0, -0.5, 0.0], np.float32)[:n_columns]
+    found = find_detector(kind)
+    detector = found(n_columns, found.options_type(steps=1500, members=1), 0)
+    detector.fit(X)
+    scorer = Scorer(export_scorer(detector, n_columns), n_columns, source="exact rows")
+    assert verify_export(detector, scorer, X[:256]) < 0.05
+
+
 def test_rounding_in_rows_that_are_ten_times_as_extreme_is_no_difference(
     served: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
