@@ -20,7 +20,7 @@ from monitor.errors import ConfigError
 from monitor.model.attribution import Attribution
 from monitor.model.bundle import Bundle
 from monitor.model.calibration import tie_breakers
-from monitor.model.decision import decide
+from monitor.model.decision import decide, explain_no_flags
 from monitor.model.detection import detect, explain
 from monitor.model.tables import read_features, read_sample
 from monitor.settings import Settings
@@ -39,6 +39,7 @@ class FileScores:
         threshold: least score that is flagged.
         frame: one row a record: `row` (from 0) or the record's place, raw_score, p_value, score, flagged.
         top: attributions of the highest-scoring rows, by their position in `frame`, highest first.
+        nothing_flagged_because: why no row can be flagged, whatever it holds; None where one can.
     """
 
     file: Path
@@ -46,6 +47,7 @@ class FileScores:
     threshold: float
     frame: pl.DataFrame
     top: dict[int, list[Attribution]]
+    nothing_flagged_because: str | None
 
 
 def score_file(file: Path, settings: Settings, *, top: int = 10) -> FileScores:
@@ -75,7 +77,8 @@ def score_file(file: Path, settings: Settings, *, top: int = 10) -> FileScores:
     decision = decide(settings, bundle.calibration, **columns)
     scores = _scores_frame(whole, columns | {"flagged": decision.flagged})
     explained = _explain_top(bundle, frame, scores, top, settings.attribution_top_k)
-    return FileScores(file, bundle, decision.threshold, scores, explained)
+    silence = explain_no_flags(settings, bundle.calibration)
+    return FileScores(file, bundle, decision.threshold, scores, explained, silence)
 
 
 def row_tie_breakers(bundle: Bundle, frame: pl.DataFrame) -> NDArray[np.float64]:
@@ -117,7 +120,9 @@ def _scores_frame(whole: pl.DataFrame, columns: Mapping[str, NDArray[Any]]) -> p
 def _explain_top(
     bundle: Bundle, frame: pl.DataFrame, scores: pl.DataFrame, top: int, top_k: int
 ) -> dict[int, list[Attribution]]:
-    order = np.argsort(-scores.get_column("score").to_numpy(), kind="stable")[:top].astype(np.intp)
+    # Beyond the rows that calibrate all may have the same p-value: the raw score tells them apart.
+    score, raw_score = (scores.get_column(name).to_numpy() for name in ("score", "raw_score"))
+    order = np.lexsort((-np.nan_to_num(raw_score, nan=np.inf), -score))[:top].astype(np.intp)
     if not len(order):
         return {}
     rows = frame[order]
@@ -139,6 +144,8 @@ def print_scores(scores: FileScores, *, out: Path | None, as_json: bool) -> None
         f"at score >= {scores.threshold:.1f}, "
         f"model {scores.bundle.manifest.model} {scores.bundle.version}"
     )
+    if scores.nothing_flagged_because is not None:
+        console.print(scores.nothing_flagged_because)
     if scores.top:
         console.print(_table(scores))
     if out is not None:
@@ -153,6 +160,7 @@ def _summary(scores: FileScores) -> dict[str, object]:
         "rows": scores.frame.height,
         "flagged": flagged,
         "threshold": scores.threshold,
+        "nothing_flagged_because": scores.nothing_flagged_because,
         "model": {
             "name": scores.bundle.manifest.model,
             "version": scores.bundle.version,

@@ -199,6 +199,11 @@ def _print_summary(console: Console, trained: TrainedModel, settings: Settings, 
         f"rows       {data['train_rows']} to train, {data['calibration_rows']} to calibrate (split {data['split']})"
         + (f", {data['validation_rows']} to validate" if data["validation_rows"] else "")
     )
+    if data["labelled_anomalies"] is not None:
+        left_out = (
+            ", and are not learned from" if data["labelled_anomalies"] else ": --anomaly says which labels mean one"
+        )
+        console.print(f"labels     {data['labelled_anomalies']} of {data['rows']} rows are anomalies{left_out}")
     if data["invalid_records"]:
         console.print(f"invalid    {data['invalid_records']} (left out)")
     if trained.ignored:
@@ -284,6 +289,8 @@ def evaluate(
         return
     console = Console()
     for name, value in result.as_dict().items():
+        if name == "nothing_flagged_because" and value is None:
+            continue
         console.print(f"{name:<22} {value:.4f}" if isinstance(value, float) else f"{name:<22} {value}")
 
 

@@ -32,6 +32,7 @@ class Evaluation:
         target_alert_rate: what that share was to be; None where something else decides.
         threshold: least score that is flagged.
         model: version of the bundle.
+        nothing_flagged_because: why no row can be flagged, whatever it holds; None where one can.
     """
 
     rows: int
@@ -46,6 +47,7 @@ class Evaluation:
     target_alert_rate: float | None
     threshold: float
     model: str
+    nothing_flagged_because: str | None
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -90,4 +92,5 @@ def evaluate_file(file: Path, label: str, settings: Settings, *, anomaly: Sequen
         target_alert_rate=None if other_rule else settings.target_alert_rate,
         threshold=scores.threshold,
         model=scores.bundle.version,
+        nothing_flagged_because=scores.nothing_flagged_because,
     )

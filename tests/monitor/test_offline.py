@@ -217,6 +217,27 @@ def test_the_table_shows_values_as_they_are_even_if_they_look_like_markup(
     assert "mode [/red] :smile: [bold]x (" in shown
 
 
+def test_a_file_is_told_when_nothing_in_it_can_be_flagged(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = score_file(written(tmp_path / "readings.csv"), settings)
+    assert found.nothing_flagged_because is None
+    silent = replace(found, nothing_flagged_because="no record can be flagged")
+    print_scores(silent, out=None, as_json=False)
+    assert "no record can be flagged" in capsys.readouterr().out
+    print_scores(silent, out=None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["nothing_flagged_because"] == "no record can be flagged"
+
+
+def test_rows_of_the_same_score_are_told_apart_by_their_raw_score(settings: Settings, tmp_path: Path) -> None:
+    loads = [50.0, 1e4, 1e8, 1e6]
+    frame = FRAME.head(4).with_columns(load=pl.Series(loads))
+    found = score_file(written(tmp_path / "readings.csv", frame), settings)
+    score, raw_score = (found.frame.get_column(name).to_numpy() for name in ("score", "raw_score"))
+    assert len(set(score.tolist())) < len(set(raw_score.tolist())) == 4
+    assert list(found.top) == sorted(range(4), key=lambda row: (-score[row], -raw_score[row]))
+
+
 def test_the_table_does_not_set_a_value_against_itself(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

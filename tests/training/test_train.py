@@ -78,6 +78,7 @@ def test_labelled_anomalies_stay_out_of_training_and_choose_when_to_stop(folder:
     summary = json.loads(done.stdout)
     data = summary["data"]
     assert data["labelled_anomalies"] == 100
+    assert f"labels     100 of {data['rows']} rows are anomalies, and are not learned from" in done.stderr
     assert data["train_rows"] + data["calibration_rows"] + data["validation_rows"] == 2000
     assert data["validation_rows"] > 100
     metrics = summary["metrics"]
@@ -99,6 +100,8 @@ def test_a_training_on_few_rows_says_that_nothing_will_be_flagged(folder: Path) 
     assert summary["nothing_flagged_because"].startswith(reason)
     assert f"alerts none: {reason}" in " ".join(done.stderr.split())
     assert f"With the settings of this training {reason}" in (folder / summary["report"]).read_text(encoding="utf-8")
+    done = ganwatch(folder, "evaluate", "labelled.csv", "--label", "broken")
+    assert f"nothing_flagged_because {reason}" in " ".join(done.stdout.split())
     (folder / "pot.toml").write_text('threshold_method = "pot"\n')
     done = ganwatch(folder, "train", "--data", "few.csv", "--config", "pot.toml", *FLAGS, "--steps", "50")
     assert "10,989.0 expected on a million records" in done.stdout  # one in 91
@@ -134,7 +137,7 @@ def without_variety(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
                 "constant load, motor.current_a, motor.temperature_c, pieces, mode, cooling: one value only; any other one"
             ],
         ),
-        ("normal_only", 0, ["280 to train, 120 to calibrate (split at random) training 50 steps"]),
+        ("normal_only", 0, ["280 to train, 120 to calibrate (split at random) labels 0 of 400 rows are anomalies"]),
         ("broken_only", 2, ["0 normal rows are too few", "by their labels 400 rows are anomalies, and --anomaly says"]),
         ("without_pieces", 2, ["column 'pieces' is missing in 400 rows", "drop those rows or say 'impute'"]),
     ],
