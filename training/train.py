@@ -131,8 +131,9 @@ def train_model(
     with step("train"):
         preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
         X = preprocessor.transform(train_frame).X
-        options_here, cells = options.model_copy(update=patience), value_cells(preprocessor)
-        detector = detector_type(preprocessor.n_columns, options_here, plan.seed, cells)
+        detector = detector_type(
+            preprocessor.n_columns, options.model_copy(update=patience), plan.seed, value_cells(preprocessor)
+        )
         validation = _validation_rows(history, split, preprocessor)
         progress = detector.fit(X, validation=validation, on_progress=on_progress)
         trained_s = time.monotonic() - started

@@ -126,9 +126,8 @@ def test_a_tail_of_shape_nought_is_exponential() -> None:
 
 
 def test_p_values_believe_in_no_end_of_the_scores() -> None:
-    bounded = Calibration(
-        SCORES, Tail(start=7.0, rate=2 / 9, shape=-0.5, scale=3.0)
-    )  # ends at 13; its mean excess is 2
+    tail = Tail(start=7.0, rate=2 / 9, shape=-0.5, scale=3.0)  # ends at 13; its mean excess is 2
+    bounded = Calibration(SCORES, tail)
     found = bounded.p_values(np.array([13, 20, 1e30], dtype=np.float32), np.zeros(3))
     np.testing.assert_allclose(found, [2 / 9 * np.exp(-3), 2 / 9 * np.exp(-6.5), 1e-12])
     assert score_of(found)[2] == 100.0

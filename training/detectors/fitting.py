@@ -158,7 +158,7 @@ def _chooses_weights(options: DetectorOptions) -> bool:
 def _make_trainings(detector: NetworkDetector, X: NDArray[np.float32]) -> list[Training]:
     """The training of each member, from new weights."""
     options, rng = detector.options, detector.rng
-    samplers = [_make_samplers(options, X, rng) for _ in detector.members]
+    samplers = _make_samplers(options, X, rng, len(detector.members))
     steps = _plan_steps(detector, len(X), samplers[0][0].n_rows)
     trainings = []
     for member, own in zip(detector.members, samplers, strict=True):
@@ -171,13 +171,14 @@ def _make_trainings(detector: NetworkDetector, X: NDArray[np.float32]) -> list[T
 
 
 def _make_samplers(
-    options: DetectorOptions, X: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[RowSampler, RowSampler]:
-    """One for each half of a step."""
+    options: DetectorOptions, X: NDArray[np.float32], rng: np.random.Generator, n_members: int
+) -> list[tuple[RowSampler, RowSampler]]:
+    """Of each member, one for each half of a step. Only passes over the rows have a place that is not to be shared."""
     if options.sampling == "epochs":
-        return EpochSampler(len(X), options.batch_size, rng), EpochSampler(len(X), options.batch_size, rng)
+        n_rows, size = len(X), options.batch_size
+        return [(EpochSampler(n_rows, size, rng), EpochSampler(n_rows, size, rng)) for _ in range(n_members)]
     sampler = DistinctRowSampler(X, options.batch_size, rng)
-    return sampler, sampler
+    return [(sampler, sampler)] * n_members
 
 
 def _plan_steps(detector: NetworkDetector, n_rows: int, n_distinct: int) -> int:
