@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitor.model.calibration import Calibration
 from training.history import History, describe_window
+from training.odd_features import OddFeatures
 from training.samples import pack_samples
 from training.split import Split
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _COURSE_POINTS = 100
 
 
-def describe_data(history: History, split: Split) -> dict[str, Any]:
+def describe_data(history: History, split: Split, odd: OddFeatures) -> dict[str, Any]:
     """Where the rows came from, and what became of them."""
     first, last = describe_window(history.times)
     return {
@@ -29,6 +30,9 @@ def describe_data(history: History, split: Split) -> dict[str, Any]:
         "first": first,
         "last": last,
         "split": "by time" if history.times is not None else "at random",
+        "constant_features": list(odd.constant),
+        "missing_features": list(odd.missing),
+        "extreme_features": odd.extreme,
     }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from monitor.settings import Settings
+    from training.odd_features import OddFeatures
     from training.train import TrainedModel
 
 AnomalyOption = Annotated[
@@ -185,8 +186,9 @@ def _as_json(trained: TrainedModel) -> dict[str, Any]:
         "metrics": trained.manifest.metrics,
         "configuration": trained.manifest.configuration,
         "ignored_columns": list(trained.ignored),
-        "constant_features": list(trained.constant),
-        "missing_features": list(trained.unseen),
+        "constant_features": list(trained.odd.constant),
+        "missing_features": list(trained.odd.missing),
+        "extreme_features": trained.odd.extreme,
         "rows_per_day": trained.rows_per_day,
     }
 
@@ -208,13 +210,7 @@ def _print_summary(console: Console, trained: TrainedModel, settings: Settings, 
         console.print(f"invalid    {data['invalid_records']} (left out)")
     if trained.ignored:
         console.print(f"ignored    columns the schema does not name: {', '.join(trained.ignored)}")
-    if trained.unseen:
-        missing = ", ".join(trained.unseen)
-        console.print(
-            f"missing    {missing}: in every row; take it out of features.toml, or train on rows that have it"
-        )
-    if trained.constant:
-        console.print(f"constant   {', '.join(trained.constant)}: one value only; any other one will stand out")
+    _print_odd_features(console, trained.odd)
     console.print(
         f"training   {metrics['steps']} steps in {metrics['train_seconds']} s, kept step {metrics['best_step']}"
     )
@@ -233,6 +229,22 @@ def _print_summary(console: Console, trained: TrainedModel, settings: Settings, 
     console.print(f"alerts     {_describe_alerts(trained, settings)}")
     console.print(f"report     {report}", soft_wrap=True)
     console.print(f"next       ganwatch run --registry {settings.registry}")
+
+
+def _print_odd_features(console: Console, odd: OddFeatures) -> None:
+    if odd.missing:
+        missing = ", ".join(odd.missing)
+        console.print(
+            f"missing    {missing}: in every row; take it out of features.toml, or train on rows that have it"
+        )
+    if odd.constant:
+        console.print(f"constant   {', '.join(odd.constant)}: one value only; any other one will stand out")
+    if odd.extreme:
+        extreme = ", ".join(f"{name} ({value:g})" for name, value in odd.extreme.items())
+        console.print(
+            f"extreme    {extreme}: out of all proportion to the other rows, and not counted by the scaling; if it stands for a "
+            "missing value, leave the field out of such rows"
+        )
 
 
 def _describe_alerts(trained: TrainedModel, settings: Settings) -> str:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from monitor import __version__
 from monitor.model.bundle import FORMAT, Bundle, Manifest, load_bundle, write_bundle
-from monitor.model.fitted_columns import CategoricalColumn, NumericColumn
 from monitor.model.golden import Golden
 from monitor.model.preprocess import Preprocessor
 from monitor.model.registry import Registry
@@ -31,6 +30,7 @@ from training.calibrate import fit_calibration, score_frame
 from training.detectors import find_detector
 from training.export import export_scorer, verify_export
 from training.history import History
+from training.odd_features import OddFeatures, find_odd_features
 from training.preprocessing import fit_preprocessor, value_cells
 from training.retrain_steps import Step
 from training.split import Split, split_rows
@@ -70,8 +70,7 @@ class TrainedModel:
         split: what each row was for.
         rows_per_day: of the stream, from its times; None where unknown.
         ignored: columns of the data that the schema does not name.
-        constant: features that had one value in all training rows.
-        unseen: features that were missing in all training rows.
+        odd: features to know of.
     """
 
     bundle: Bundle
@@ -79,8 +78,7 @@ class TrainedModel:
     split: Split
     rows_per_day: float | None
     ignored: tuple[str, ...]
-    constant: tuple[str, ...]
-    unseen: tuple[str, ...]
+    odd: OddFeatures
 
     @property
     def version(self) -> str:
@@ -130,6 +128,7 @@ def train_model(
     train_frame = history.frame[split.train]
     with step("train"):
         preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
+        odd = find_odd_features(preprocessor, train_frame)
         X = preprocessor.transform(train_frame).X
         detector = detector_type(
             preprocessor.n_columns, options.model_copy(update=patience), plan.seed, value_cells(preprocessor)
@@ -148,7 +147,7 @@ def train_model(
         detector=plan.detector,
         created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         configuration={"preset": plan.preset, "seed": plan.seed, "options": options.model_dump(mode="json")},
-        data=describe_data(history, split),
+        data=describe_data(history, split, odd),
         schema=schema.model_dump(mode="json"),
         schema_fingerprint=schema.fingerprint,
         metrics=describe_metrics(progress, calibration, difference, trained_s, len(X)),
@@ -168,17 +167,13 @@ def train_model(
     report(bundle, split)
     reason = f"trained on {len(X)} rows of {history.source}"
     registry.promote(manifest.model, bundle.version, author="human", reason=reason)
-    unseen = tuple(
-        name for name in schema.feature_names if train_frame.get_column(name).null_count() == train_frame.height
-    )
     return TrainedModel(
         bundle=bundle,
         history=progress,
         split=split,
         rows_per_day=rows_per_day(history.times),
         ignored=history.ignored,
-        constant=tuple(name for name in _constant_features(preprocessor, train_frame) if name not in unseen),
-        unseen=unseen,
+        odd=odd,
     )
 
 
@@ -227,19 +222,6 @@ def _publish(registry: Registry, manifest: Manifest, contents: Mapping[str, byte
         bundle = load_bundle(path, expected_schema=schema)
         registry.publish(path)
         return bundle
-
-
-def _constant_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> tuple[str, ...]:
-    """Features of one value: they cannot help, but any other value will stand out."""
-    constant = []
-    for column in preprocessor.columns:
-        if isinstance(column, CategoricalColumn):
-            lone = len(column.values) <= 1
-        else:
-            lone = frame.get_column(column.feature).drop_nulls().n_unique() <= 1
-        if lone and (not isinstance(column, NumericColumn) or column.sd == 1.0):
-            constant.append(column.feature)
-    return tuple(constant)
 
 
 def find_devices() -> None:

@@ -92,6 +92,29 @@ def test_numbers_at_the_ends_of_float64_can_be_fitted() -> None:
     assert column.sd == pytest.approx(1e308 * np.sqrt(2 / 3))
 
 
+@pytest.mark.parametrize("extremes", [[1e300], [-1e300, 1e300], [-99999.0]])
+@pytest.mark.parametrize("shift", [0.0, 100.0])
+def test_numbers_out_of_all_proportion_do_not_set_the_scale(extremes: list[float], shift: float) -> None:
+    usual: list[float | None] = np.random.default_rng(0).normal(shift, 1, 300).tolist()
+    column, expected = numeric([*extremes, *usual]), numeric(usual)
+    assert (column.log, column.mean, column.sd) == (
+        expected.log,
+        pytest.approx(expected.mean),
+        pytest.approx(expected.sd),
+    )
+
+
+def test_a_large_number_among_magnitudes_sets_the_scale() -> None:
+    values: list[float | None] = np.random.default_rng(0).lognormal(4, 2, 300).tolist()
+    column = numeric([*values, 1e9])
+    assert column.sd == pytest.approx(np.log1p([*values, 1e9]).std())
+    assert numeric([*values, 1e18]).sd == numeric(values).sd
+
+
+def test_rare_values_beside_a_constant_one_set_the_scale() -> None:
+    assert numeric([0.0] * 500 + [1e6], "zscore").sd == pytest.approx(np.std([0.0] * 500 + [1e6]))
+
+
 @pytest.mark.parametrize("values", [[None, None], [], [float("nan"), None]])
 def test_a_column_without_values_is_constant_nought(values: list[float | None]) -> None:
     assert numeric(values) == NumericColumn(feature="v", typical=0.0, log=False, mean=0.0, sd=1.0)

@@ -117,6 +117,25 @@ def test_a_feature_that_no_row_has_is_named(folder: Path) -> None:
     assert "constant" not in said
 
 
+def test_a_number_out_of_all_proportion_is_named_and_the_others_are_told_apart(folder: Path) -> None:
+    rows, load = machines.readings(400, seed=5), pl.col("load")
+    rows.with_columns(load=pl.when(pl.int_range(pl.len()) % 130 == 7).then(1e300).otherwise(load)).write_csv(
+        folder / "absurd.csv"
+    )
+    flags = ["--data", "absurd.csv", *FLAGS, "--steps", "50", "--registry", "absurd", "--json"]
+    done = ganwatch(folder, "train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "extreme load (1e+300): out of all proportion to the other rows" in " ".join(done.stderr.split())
+    summary = json.loads(done.stdout)
+    assert summary["extreme_features"] == summary["data"]["extreme_features"] == {"load": 1e300}
+    report = Path(folder, summary["report"]).read_text(encoding="utf-8")
+    assert "load holds numbers out of all proportion, such as 1e+300" in report
+    registry = Registry(str(folder / "absurd"))
+    bundle = load_bundle(registry.fetch("machines", summary["version"]))
+    usual = bundle.preprocessor.transform(machines.readings(400, seed=5)).X[:, 0]
+    assert 0.5 < usual.std() < 2
+
+
 def without_variety(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Rows that teach less than they should: the same a hundred times, of one class, or without a column that must be."""
     return {

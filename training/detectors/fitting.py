@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _EVALUATIONS = 50
 _EVALUATIONS_TO_JUDGE = 5
+# Networks diverge on values like these, which no scaling leaves.
+_LARGE = 100.0
 # With fewer rows held out, the training rows calibrate.
 _LEAST_HELD_OUT = 30
 
@@ -76,7 +78,14 @@ def fit_detector(detector: NetworkDetector, task: Task) -> TrainingHistory:
         ConfigError: the validation rows lack a class.
     """
     rows = trim(task.X, detector.options.trim, detector.rng)
-    history = _fit_with_restarts(detector, replace(task, X=rows))
+    try:
+        history = _fit_with_restarts(detector, replace(task, X=rows))
+    except TrainingCollapse as collapse:
+        largest = float(np.abs(rows).max())
+        if collapse.remedy != LOWER_RATE or largest < _LARGE:
+            raise
+        remedy = f'values reach {largest:.3g}: scaling = "log_zscore" brings them down, which "none" does not'
+        raise TrainingCollapse(collapse.step, collapse.reason, remedy) from collapse
     return replace(history, trimmed=len(task.X) - len(rows))
 
 

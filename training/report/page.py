@@ -173,6 +173,8 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
             f"{metrics['trimmed_rows']:,} training rows, those with the sparsest surroundings, were left out. The rows that calibrate "
             "were not: anomalies among them raise the threshold."
         )
+    for name, value in manifest.data.get("extreme_features", {}).items():
+        yield f"{name} holds numbers out of all proportion, such as {value:g}, which the scaling did not count."
     if metrics.get("calibration_tail", ()) is None:
         yield (
             "No tail could be fitted to the held-out scores: p-values end at 1 / (rows that calibrate + 1). By conformal p-values "
