@@ -7,6 +7,9 @@ from pathlib import Path
 
 from monitor.errors import ConfigError
 
+# What models, their versions and schemas may be called: the names become parts of paths.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
 
 def read_toml(path: str | Path, *, fix: str) -> dict[str, object]:
     """Parses a TOML file; `fix` tells the user what to do when it is not there.

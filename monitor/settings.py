@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from monitor.documents import describe_problem, read_toml
+from monitor.documents import NAME, describe_problem, read_toml
 from monitor.errors import ConfigError
 
 ENV_PREFIX = "GANWATCH_"
@@ -33,6 +33,9 @@ RELOADABLE = (
     "target_alert_rate", "threshold", "threshold_method", "false_discovery_rate",
     "attribution_top_k", "alert_payload", "max_invalid_ratio", "log_level",
 )  # fmt: skip
+
+# Each says by itself which records are flagged.
+_RULES = frozenset({"target_alert_rate", "threshold", "false_discovery_rate"})
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -141,7 +144,7 @@ class Settings(BaseModel):
     # Model
     schema_path: str = Field("features.toml", description="the feature schema")
     registry: str = Field("registry", description="folder or fsspec URL that holds the models")
-    model: str | None = Field(None, description="name of the model; the schema's name by default")
+    model: str | None = Field(None, pattern=NAME, description="name of the model; the schema's name by default")
     model_version: str | None = Field(None, description="pin one version; the champion by default")
     trusted_keys: Annotated[tuple[str, ...], BeforeValidator(_split_at_commas)] = Field(
         (), description="public keys (PEM files or base64) whose signed models alone are used; all by default"
@@ -288,6 +291,8 @@ def load_settings(
 ) -> Settings:
     """Merges file, environment and flags (the last one wins) and validates the result.
 
+    Of the rules that flag records (`threshold`, `false_discovery_rate`, `target_alert_rate` alone) the last one wins, too.
+
     Args:
         config: TOML file; when None, `GANWATCH_CONFIG` names it, and without that there is none.
         env: the environment; `os.environ` when None.
@@ -298,19 +303,25 @@ def load_settings(
     """
     environ = os.environ if env is None else env
     config = config or environ.get("GANWATCH_CONFIG")
+    in_file = read_toml(config, fix="settings may also come from the environment and flags") if config else {}
+    variables = {
+        name.removeprefix(ENV_PREFIX).lower(): text
+        for name, text in environ.items()
+        if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS
+    }
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    if {"threshold", "target_alert_rate"} <= given.keys():
+        raise ConfigError("command line", "threshold stands in for target_alert_rate; give one of them")
     merged: dict[str, object] = {}
     origin: dict[str, str] = {}
-    for key, value in (
-        read_toml(config, fix="settings may also come from the environment and flags") if config else {}
-    ).items():
-        merged[key], origin[key] = value, f"{config}: {key}"
-    for name, text in environ.items():
-        if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
-            key = name.removeprefix(ENV_PREFIX).lower()
-            merged[key], origin[key] = text, name
-    for key, value in (flags or {}).items():
-        if value is not None:
-            merged[key], origin[key] = value, f"command line: {key}"
+    sources: tuple[tuple[Mapping[str, object], dict[str, str]], ...] = (
+        (in_file, {key: f"{config}: {key}" for key in in_file}),
+        (variables, {key: f"{ENV_PREFIX}{key.upper()}" for key in variables}),
+        (given, {key: f"command line: {key}" for key in given}),
+    )
+    for source, origins in sources:
+        merged = _without_overruled(merged, source) | dict(source)
+        origin |= origins
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -318,6 +329,16 @@ def load_settings(
             _name_origin(describe_problem(_without_secret(problem)), problem, origin) for problem in error.errors()
         ]
         raise ConfigError("settings", problems) from error
+
+
+def _without_overruled(merged: dict[str, object], source: Mapping[str, object]) -> dict[str, object]:
+    """What earlier sources gave, without another rule of flagging than the one that a later source gives."""
+    if not _RULES & source.keys():
+        return merged
+    overruled = _RULES - {"target_alert_rate"}
+    if merged.get("threshold_method") == "fixed" or "target_alert_rate" not in source:
+        overruled |= {"threshold_method"}
+    return {key: value for key, value in merged.items() if key not in overruled}
 
 
 def _without_secret(problem: object) -> dict[str, object]:

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from monitor.documents import describe_problem, read_toml
+from monitor.documents import NAME, describe_problem, read_toml
 from monitor.errors import ConfigError
 
 Kind = Literal["numeric", "categorical", "boolean", "array"]
@@ -144,7 +144,7 @@ class Schema(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     id: FieldPath | None = None
     key: FieldPath | None = None
     timestamp: Timestamp | None = None

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitor.documents import NAME
 from monitor.errors import BundleError
 from monitor.model.bundle import FILES, MANIFEST, REPORT, Manifest, parse_manifest
 from monitor.model.signature import SIGNATURE
 from monitor.model.store import Store
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def folder_of(model: str, version: str) -> str:
@@ -41,7 +40,7 @@ def checked_name(name: str) -> str:
     Raises:
         BundleError: it could lead out of the registry.
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise BundleError(f"{name!r}", "is no name of a model or version; use letters, digits, '.', '_' and '-'")
     return name
 

@@ -105,7 +105,8 @@ def test_all_problems_of_all_sources_are_reported_at_once(tmp_path: Path) -> Non
     [("max_wait_s", "0"), ("max_wait_s", "nan"), ("session_timeout_s", "inf"), ("target_alert_rate", "0"), ("target_alert_rate", "1"),
      ("threshold", "100.1"), ("threshold", "nan"),
      ("threshold_method", "guess"), ("false_discovery_rate", "1"), ("max_invalid_ratio", "0"), ("http_port", "-1"), ("compression", "rar"),
-     ("log_level", "loud"), ("attribution_top_k", "0"), ("features_topic", ""), ("features_topic", "a b"), ("alerts_topic", "x" * 250),
+     ("log_level", "loud"), ("attribution_top_k", "0"), ("features_topic", ""), ("model", "a/b"),
+    ("features_topic", "a b"), ("alerts_topic", "x" * 250),
      ("kafka_api_version", "two"), ("create_topics", "perhaps"), ("group_id", ""), ("max_record_bytes", "10"),
      ("new_topic_replication", "-2")],
 )  # fmt: skip
@@ -245,6 +246,34 @@ def test_a_secret_from_the_environment_or_a_file_is_not_shown_either(tmp_path: P
 def test_two_things_that_decide_are_refused(given: dict[str, object], problem: str) -> None:
     (found,) = problems_of(flags=given)
     assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("in_file", "flags", "rule"),
+    [
+        ("threshold = 50", {"target_alert_rate": 0.01}, (0.01, None, None, None)),
+        ('threshold = 50\nthreshold_method = "fixed"', {"target_alert_rate": 0.01}, (0.01, None, None, None)),
+        ("false_discovery_rate = 0.1", {"target_alert_rate": 0.01}, (0.01, None, None, None)),
+        ('threshold_method = "pot"', {"target_alert_rate": 0.01}, (0.01, None, None, "pot")),
+        ('threshold_method = "pot"', {"threshold": 50}, (0.001, 50, None, None)),
+        ("false_discovery_rate = 0.1", {"threshold": 50}, (0.001, 50, None, None)),
+        ("threshold = 50", {"false_discovery_rate": 0.1}, (0.001, None, 0.1, None)),
+        ("threshold = 50\ntarget_alert_rate = 0.01", {}, (0.01, 50, None, None)),
+    ],
+)
+def test_a_rule_that_is_given_later_takes_the_place_of_an_earlier_one(
+    tmp_path: Path, in_file: str, flags: dict[str, object], rule: tuple[object, ...]
+) -> None:
+    (tmp_path / "c.toml").write_text(in_file)
+    for env, given in (({}, flags), ({f"GANWATCH_{key.upper()}": str(value) for key, value in flags.items()}, {})):
+        found = load_settings(tmp_path / "c.toml", env=env, flags=given)
+        decided = (found.target_alert_rate, found.threshold, found.false_discovery_rate, found.threshold_method)
+        assert decided == rule
+
+
+def test_two_rules_on_the_command_line_are_refused() -> None:
+    with pytest.raises(ConfigError, match="threshold stands in for target_alert_rate; give one of them"):
+        load_settings(env={}, flags={"threshold": 50, "target_alert_rate": 0.01})
 
 
 def test_all_that_decides_can_be_changed_in_a_running_daemon() -> None:
