@@ -56,7 +56,9 @@ app.command()(check)
 app.command()(replay)
 
 _BASE_COMMANDS = {"init", "run", "score", "models", "check", "dead-letters", "replay"}
-_EXTRAS = {"train": "train", "evaluate": "train", "retrain": "train", "simulate": "demo", "demo": "demo"}
+_EXTRAS = {
+    "train": "train", "detectors": "train", "evaluate": "train", "retrain": "train", "simulate": "demo", "demo": "demo"
+}  # fmt: skip
 
 
 @app.command()

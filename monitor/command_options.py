@@ -37,8 +37,8 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
-def parse_assignments(assignments: list[str] | None) -> dict[str, object]:
-    """`["max_rows=64"]` → `{"max_rows": "64"}`.
+def parse_assignments(assignments: list[str] | None, flag: str = "--set") -> dict[str, object]:
+    """`["max_rows=64"]` → `{"max_rows": "64"}`; `flag` is what they were given by.
 
     Raises:
         ConfigError: an entry without `=`.
@@ -47,6 +47,6 @@ def parse_assignments(assignments: list[str] | None) -> dict[str, object]:
     for assignment in assignments or []:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise ConfigError("--set", f"expects KEY=VALUE, got {assignment.partition(' ')[0]!r} without a value")
+            raise ConfigError(flag, f"expects KEY=VALUE, got {assignment.partition(' ')[0]!r} without a value")
         pairs[key.strip()] = value.strip()
     return pairs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from monitor.settings import Settings
+    from training.history import History
     from training.odd_features import OddFeatures
     from training.train import TrainedModel
 
@@ -89,7 +92,11 @@ def train(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Any other option of the detector.", show_default=False),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Any other option of the detector; `ganwatch detectors NAME` lists them. May be repeated.",
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     max_rows: Annotated[int, typer.Option(help="The last so many rows are used.", min=20)] = 1_000_000,
@@ -106,6 +113,7 @@ def train(
     from rich.console import Console
 
     from monitor.champion import open_registry
+    from monitor.errors import ConfigError
     from monitor.model.decision import explain_no_flags
     from monitor.model.schema import Schema
     from monitor.model.stored_bundles import report_path
@@ -125,9 +133,17 @@ def train(
         "steps": steps,
     }
     given |= {"batch_size": batch_size, "learning_rate": learning_rate, "early_stop_num": early_stop_num}
+    named = {key: value for key, value in given.items() if value is not None}
+    others = _parse_options(option)
+    twice = sorted(named.keys() & others.keys())
+    if twice:
+        raise ConfigError("--option", f"{', '.join(twice)}: given as a flag of its own, too; leave one out")
     features = Schema.load(settings.schema_path)
     held = open_registry(settings, to_publish=True)
+    held.expect_to_publish()
     history = read_history(data, features, settings, label=label, anomaly=anomaly or (), max_rows=max_rows)
+    if anomaly:
+        _refuse_anomalies_that_no_row_has(history, data, label, anomaly)
     console.print(f"{history.frame.height} rows from {history.source}")
     with console.status("loading TensorFlow"), native_stderr_held():
         from training.report.page import report_training
@@ -137,7 +153,7 @@ def train(
     plan = TrainingPlan(
         detector,
         preset,
-        {key: value for key, value in given.items() if value is not None} | _parse_options(option),
+        named | others,
         seed,
     )
     with TrainingProgress(console) as progress:
@@ -157,6 +173,17 @@ def train(
     _print_summary(console, trained, settings, report)
 
 
+def _refuse_anomalies_that_no_row_has(history: History, data: str, label: str | None, anomaly: list[str]) -> None:
+    from monitor.errors import ConfigError
+    from training.labels import list_labels, read_labels
+
+    if label is None or history.labels is None:
+        raise ConfigError("--anomaly", "says which labels mean anomaly; --label names the column that holds them")
+    if not history.labels.any():
+        given, found = ", ".join(map(repr, anomaly)), list_labels(read_labels(Path(data), label))
+        raise ConfigError("--anomaly", f"no row is labelled {given}; the labels are {found}")
+
+
 def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
     """`KEY=VALUE` with the value read as JSON where it is JSON, else as text."""
     import msgspec
@@ -164,7 +191,7 @@ def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
     from monitor.command_options import parse_assignments
 
     options: dict[str, Any] = {}
-    for key, text in parse_assignments(assignments).items():
+    for key, text in parse_assignments(assignments, "--option").items():
         try:
             options[key] = msgspec.json.decode(str(text))
         except msgspec.DecodeError:
@@ -186,6 +213,7 @@ def _as_json(trained: TrainedModel) -> dict[str, Any]:
         "metrics": trained.manifest.metrics,
         "configuration": trained.manifest.configuration,
         "ignored_columns": list(trained.ignored),
+        "absent_fields": list(trained.absent),
         "constant_features": list(trained.odd.constant),
         "missing_features": list(trained.odd.missing),
         "extreme_features": trained.odd.extreme,
@@ -210,6 +238,8 @@ def _print_summary(console: Console, trained: TrainedModel, settings: Settings, 
         console.print(f"invalid    {data['invalid_records']} (left out)")
     if trained.ignored:
         console.print(f"ignored    columns the schema does not name: {', '.join(trained.ignored)}")
+    if trained.absent:
+        console.print(f"absent     {', '.join(trained.absent)}: named in features.toml beside the features, in no row")
     _print_odd_features(console, trained.odd)
     console.print(
         f"training   {metrics['steps']} steps in {metrics['train_seconds']} s, kept step {metrics['best_step']}"
@@ -228,7 +258,18 @@ def _print_summary(console: Console, trained: TrainedModel, settings: Settings, 
         )
     console.print(f"alerts     {_describe_alerts(trained, settings)}")
     console.print(f"report     {report}", soft_wrap=True)
-    console.print(f"next       ganwatch run --registry {settings.registry}")
+    console.print(f"next       {_next_command(settings)}", soft_wrap=True)
+
+
+def _next_command(settings: Settings) -> str:
+    """How to run the monitor with what was trained."""
+    named = {"--schema": "schema_path", "--registry": "registry", "--model": "model"}
+    given = {
+        flag: getattr(settings, key)
+        for flag, key in named.items()
+        if flag == "--registry" or key in settings.model_fields_set
+    }
+    return " ".join(["ganwatch run", *(f"{flag} {shlex.quote(value)}" for flag, value in given.items() if value)])
 
 
 def _print_odd_features(console: Console, odd: OddFeatures) -> None:
@@ -268,6 +309,27 @@ def _describe_alerts(trained: TrainedModel, settings: Settings) -> str:
         else f"threshold = {settings.threshold:g}"
     )
     return f"{expected:,.1f} expected on {per} of normal data at {decided_by}"
+
+
+def detectors(
+    name: Annotated[str | None, typer.Argument(help="List the options of this one.", show_default=False)] = None,
+    preset: Annotated[str, typer.Option(help="Whose values are shown as defaults.")] = "default",
+) -> None:
+    """List the detectors, or the options of one with default and meaning."""
+    with native_stderr_held():
+        from training.detectors import DETECTORS, find_detector
+
+    if name is None:
+        for known, detector in sorted(DETECTORS.items()):
+            presets = ", ".join(detector.options_type.presets)
+            summary = (sys.modules[detector.__module__].__doc__ or "").partition("\n")[0]
+            typer.echo(f"{known:<16} {summary} Presets: {presets}.")
+        return
+    options = find_detector(name).options_type.preset(preset)
+    for key, info in type(options).model_fields.items():
+        value = getattr(options, key)
+        shown = "none" if value is None else str(list(value) if isinstance(value, tuple) else value)
+        typer.echo(f"{key:<28} {shown:<16} {info.description}")
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from monitor.model.features_toml import write_features_toml
 from monitor.model.inference import infer_schema
 from monitor.model.schema import Schema
 from monitor.model.tables import read_sample
-from training.history import parse_labels
+from training.labels import parse_labels
 from training.payment_stream import FEATURES_TOML, NORMAL, SimulationConfig, encode_records, simulate_payments
 
 DATASETS = ("kddcup99",)

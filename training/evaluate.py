@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from monitor.errors import ConfigError
 from monitor.offline import score_file
 from monitor.settings import Settings
-from training.history import read_labels
+from training.labels import has_label, list_labels, parse_labels, read_labels
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Evaluation:
     """Figures of one bundle on one labelled file; shares are fractions.
 
     Attributes:
-        rows: in the file.
+        rows: with a label; the others count for nothing here.
+        unlabelled: rows without one.
         anomalies: labelled so.
         flagged: at or above the threshold.
         precision: share of flagged rows that are anomalies; None when nothing was flagged.
@@ -36,6 +37,7 @@ class Evaluation:
     """
 
     rows: int
+    unlabelled: int
     anomalies: int
     flagged: int
     precision: float | None
@@ -61,26 +63,31 @@ def evaluate_file(file: Path, label: str, settings: Settings, *, anomaly: Sequen
         file: CSV, Parquet or JSON lines.
         label: its label column.
         settings: registry, schema and decision.
-        anomaly: the labels that mean anomaly; see `training.history.parse_labels`.
+        anomaly: the labels that mean anomaly; see `training.labels.parse_labels`.
 
     Raises:
         ConfigError: the file does not fit the schema, lacks the label, or has rows of one kind only.
         BundleError: no usable model.
     """
-    y = read_labels(file, label, anomaly)
-    if y.all() or not y.any():
+    labels = read_labels(file, label)
+    known = has_label(labels)
+    y = parse_labels(labels, anomaly)[known]
+    if not len(y) or y.all() or not y.any():
+        kind = "anomalies" if y.any() else "normal"
         raise ConfigError(
             f"--label {label}",
-            f"all {len(y)} rows of {file} are {'anomalies' if y.all() else 'normal'}; both kinds are needed",
+            f"all {len(y)} labelled rows of {file} are {kind}; both kinds are needed. The labels are {list_labels(labels)}; "
+            "--anomaly says which of them mean anomaly",
         )
     scores = score_file(file, settings, top=0)
-    flagged = scores.frame.get_column("flagged").to_numpy()
-    raw_score = scores.frame.get_column("raw_score").to_numpy()
+    flagged = scores.frame.get_column("flagged").to_numpy()[known]
+    raw_score = scores.frame.get_column("raw_score").to_numpy()[known]
     hits = int((flagged & y).sum())
     n_flagged, n_anomalies = int(flagged.sum()), int(y.sum())
     other_rule = settings.threshold is not None or settings.false_discovery_rate is not None
     return Evaluation(
         rows=len(y),
+        unlabelled=int((~known).sum()),
         anomalies=n_anomalies,
         flagged=n_flagged,
         precision=hits / n_flagged if n_flagged else None,

@@ -23,11 +23,12 @@ from monitor.model.schema import Schema, Timestamp
 from monitor.model.tables import read_features, read_sample
 from monitor.settings import Settings
 from monitor.stream.topic_reader import TimeRange, read_topic
+from training.labels import parse_labels
 
-NORMAL_LABELS = frozenset({"0", "false", "normal", "normal.", "no", "inlier", "benign"})
-_ALL_ROWS = 2**62
 # The years 1 to 9999, seconds since 1970.
 _WRITABLE_S = (-62_135_596_800, 253_402_300_799)
+# A field that none of the first so many rows has is not there.
+_ROWS_OF_ALL_FIELDS = 1_000
 _RANGE = re.compile(r"^(?P<topic>[A-Za-z0-9._-]{1,249})(@(?P<start>.*?)\.\.(?P<end>.*))?$")
 
 
@@ -41,6 +42,7 @@ class History:
         times: float64 (n,), seconds since 1970 when each event happened; None where that is unknown.
         labels: bool (n,), true = anomaly; None where there are none.
         ignored: columns of a file that are no features.
+        absent: fields that the schema names beside the features, and no row has.
         invalid: records of a topic that could not be decoded, by reason.
     """
 
@@ -49,6 +51,7 @@ class History:
     times: NDArray[np.float64] | None
     labels: NDArray[np.bool_] | None = None
     ignored: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     invalid: Counter[str] = field(default_factory=Counter)
 
 
@@ -101,7 +104,7 @@ def _moment(text: str | None) -> datetime | None:
 def _from_file(path: Path, schema: Schema, label: str | None, anomaly: Sequence[str], max_rows: int) -> History:
     stamp = schema.timestamp.field if schema.timestamp else None
     extra = [column for column in (label, stamp) if column]
-    columns = read_sample(path, 1).columns
+    columns = read_sample(path, _ROWS_OF_ALL_FIELDS).columns
     if label is not None and label not in columns:
         raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(columns)}")
     if label in schema.feature_names:
@@ -122,38 +125,14 @@ def _from_file(path: Path, schema: Schema, label: str | None, anomaly: Sequence[
         times=times,
         labels=parse_labels(frame.get_column(label), anomaly) if label else None,
         ignored=tuple(column for column in columns if column not in used),
+        absent=tuple(field for field in _bookkeeping(schema) if field not in columns),
     )
 
 
-def read_labels(path: Path, label: str, anomaly: Sequence[str] = ()) -> NDArray[np.bool_]:
-    """The label column of a file: bool (n,), true = anomaly; see `parse_labels`.
-
-    Raises:
-        ConfigError: the file cannot be read or has no such column.
-    """
-    frame = read_sample(path, _ALL_ROWS)
-    if label not in frame.columns:
-        raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(frame.columns)}")
-    return parse_labels(frame.get_column(label), anomaly)
-
-
-def parse_labels(values: pl.Series, anomaly: Sequence[str] = ()) -> NDArray[np.bool_]:
-    """Bool (n,), true = anomaly.
-
-    Args:
-        values: the label column.
-        anomaly: the labels that mean anomaly; without any, all that are not 0, false, or a word for normal.
-    """
-    present = values.fill_nan(None) if values.dtype.is_float() else values
-    texts = _label_words(present.cast(pl.String).fill_null("0"))
-    if anomaly:
-        return texts.is_in(_label_words(pl.Series(anomaly, dtype=pl.String)).to_list()).to_numpy()
-    return (~texts.is_in(sorted(NORMAL_LABELS))).to_numpy()
-
-
-def _label_words(texts: pl.Series) -> pl.Series:
-    """In one spelling, whatever the case, the blanks around and the type of the column: 1, 1.0 and " 1 " are "1"."""
-    return texts.str.strip_chars().str.to_lowercase().str.replace(r"^(-?[0-9]+)\.0$", "$1")
+def _bookkeeping(schema: Schema) -> list[str]:
+    """The fields beside the features that the schema names."""
+    stamp = schema.timestamp.field if schema.timestamp else None
+    return [field for field in (schema.id, schema.key, stamp) if field is not None]
 
 
 def parse_times(values: pl.Series, timestamp: Timestamp, where: str) -> NDArray[np.float64]:
@@ -209,8 +188,16 @@ def _from_topic(topic: str, window: TimeRange, schema: Schema, settings: Setting
         frame=decoded.frame,
         source=f"topic {topic}",
         times=_event_times(records, decoded, schema),
+        absent=_absent_fields(decoded, schema),
         invalid=Counter(reason.reason for _, reason in decoded.invalid),
     )
+
+
+def _absent_fields(decoded: Decoded, schema: Schema) -> tuple[str, ...]:
+    documents = [decoded.documents[row] for row in decoded.rows[:_ROWS_OF_ALL_FIELDS]]
+    if None in documents:  # packed numbers have no other fields
+        return ()
+    return tuple(field for field in _bookkeeping(schema) if all(_at(one or b"", field) is None for one in documents))
 
 
 def _event_times(records: list[Any], decoded: Decoded, schema: Schema) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +63,11 @@ def retrain(
     preset: Annotated[str | None, typer.Option(help="Another preset.", show_default="the champion's")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another option of the detector; may be repeated.", show_default=False),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Another option of the detector (`ganwatch detectors NAME` lists them); may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of everything random.", min=0, show_default="the champion's")
@@ -125,11 +130,16 @@ def retrain(
     changes = {"detector": detector, "preset": preset, "options": _parse_options(option), "seed": seed}
     run = _Run(settings, plan, source, changes, json_output)
     if every is None:
+        signal.signal(signal.SIGTERM, _end)  # the lease is given back on the way
         result = run.once()
         raise typer.Exit(4 if result.outcome in _FAILED else 0)
     every_s = parse_duration(every, "--every")
     jitter_s = min(parse_duration(jitter, "--jitter"), every_s / 2)
     _stay(run, every_s, jitter_s, parse_duration(cool_down, "--cool-down"))
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _alert_rate(settings: Settings) -> float:

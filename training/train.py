@@ -70,6 +70,7 @@ class TrainedModel:
         split: what each row was for.
         rows_per_day: of the stream, from its times; None where unknown.
         ignored: columns of the data that the schema does not name.
+        absent: fields beside the features that the schema names, and the data lack.
         odd: features to know of.
     """
 
@@ -78,6 +79,7 @@ class TrainedModel:
     split: Split
     rows_per_day: float | None
     ignored: tuple[str, ...]
+    absent: tuple[str, ...]
     odd: OddFeatures
 
     @property
@@ -173,6 +175,7 @@ def train_model(
         split=split,
         rows_per_day=rows_per_day(history.times),
         ignored=history.ignored,
+        absent=history.absent,
         odd=odd,
     )
 

@@ -6,6 +6,7 @@ aliases/<name>/000042.json    promotion number 42; created exclusively, the high
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -74,6 +75,23 @@ class Registry:
     def models(self) -> list[str]:
         """Names of the models that have a version."""
         return sorted({model for model, _ in list_versions(self.store, "models")})
+
+    def expect_to_publish(self) -> None:
+        """Finds out, before long work, whether its result could be published; writes nothing.
+
+        Raises:
+            ConfigError: the folder cannot be written to, or the remote store does not answer.
+        """
+        folder = self.store.folder
+        if folder is None:
+            try:
+                self.store.files("aliases")
+            except BundleError as error:
+                raise ConfigError(f"registry {self.url!r}", f"does not answer: {error}") from error
+            return
+        nearest = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise ConfigError(f"registry {self.url!r}", f"{nearest} is no folder that can be written to")
 
     def publish(self, folder: Path) -> str:
         """Copies a finished bundle into the registry and returns its version; publishing it twice is harmless.

@@ -14,7 +14,7 @@ from monitor.errors import ConfigError
 from monitor.model.schema import Schema, Timestamp
 from monitor.settings import Settings
 from tests.machines import SCHEMA, readings
-from training.history import describe_window, parse_labels, parse_times, read_history, read_labels
+from training.history import describe_window, parse_times, read_history
 
 SETTINGS = Settings.model_validate({})
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC).timestamp()
@@ -66,8 +66,6 @@ def test_a_label_that_is_no_column_is_refused_with_those_there_are(tmp_path: Pat
     path = str(written(tmp_path / "f.csv"))
     with pytest.raises(ConfigError, match=r"--label: .*f\.csv has no column 'fraud'; it has load, motor\.current_a"):
         read_history(path, SCHEMA, SETTINGS, label="fraud", max_rows=9)
-    with pytest.raises(ConfigError, match=r"--label: .*has no column 'fraud'"):
-        read_labels(Path(path), "fraud")
 
 
 @pytest.mark.parametrize(
@@ -131,42 +129,6 @@ def test_what_is_no_time_is_named_with_its_row(value: str) -> None:
 def test_what_is_no_finite_number_is_no_epoch_time(value: str | None) -> None:
     problem = problem_of(["1", value], format="epoch_s")
     assert problem == f"f.csv: column 'at', row 2: {value!r} is not a number of epoch_s"
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0, 1, 2], [0, 1, 1]),
-        ([0.0, 1.0, None], [0, 1, 0]),
-        ([0.0, 1.0, float("nan")], [0, 1, 0]),
-        ([False, True, None], [0, 1, 0]),
-        (["normal.", "smurf.", "NORMAL", " normal ", "benign", "no", "yes"], [0, 1, 0, 0, 0, 0, 1]),
-        (["0", "1", "0.0", "1.0", "false", "True"], [0, 1, 0, 1, 0, 1]),
-    ],
-)
-def test_all_labels_that_do_not_mean_normal_mean_anomaly(values: list[Any], expected: list[int]) -> None:
-    assert parse_labels(pl.Series(values)).tolist() == list(map(bool, expected))
-
-
-@pytest.mark.parametrize(
-    ("values", "anomaly", "expected"),
-    [
-        (["normal.", "smurf.", None], ["normal."], [1, 0, 0]),
-        ([0.0, 1.0, 2.0], ["1"], [0, 1, 0]),
-        ([0, 1, 2], ["1.0", "2"], [0, 1, 1]),
-        ([True, False], ["FALSE"], [0, 1]),
-        (["a", " B ", "c"], ["b", "x"], [0, 1, 0]),
-    ],
-)
-def test_the_labels_that_are_named_mean_anomaly_whatever_the_column_s_type(
-    values: list[Any], anomaly: list[str], expected: list[int]
-) -> None:
-    assert parse_labels(pl.Series(values), anomaly).tolist() == list(map(bool, expected))
-
-
-def test_the_labels_of_a_file_can_be_read_alone(tmp_path: Path) -> None:
-    path = written(tmp_path / "f.csv", label=[0] * 29 + [1])
-    assert read_labels(path, "label").nonzero()[0].tolist() == [29]
 
 
 def test_the_window_is_described_in_utc() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from monitor.model.lease import Lease
 from monitor.model.registry import Registry
 from tests import machines
 from tests.challengers import committed
@@ -104,6 +105,20 @@ def test_killed_in_the_midst_of_training_it_harms_nothing(folder: Path) -> None:
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert len(registry.promotions("machines")) == 2
+
+
+def test_told_to_stop_it_gives_the_lease_back(folder: Path) -> None:
+    process = ganwatch(folder, "--data", "new.csv", *RATE)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training step" in line:
+            process.terminate()
+            break
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    registry = Registry(str(folder / "registry"))
+    assert len(registry.versions("machines")) == 1
+    assert Lease(registry.store, "machines", holder="next", ttl_s=9).acquire() is None
 
 
 @pytest.mark.parametrize(

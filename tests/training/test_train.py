@@ -15,6 +15,7 @@ from monitor.errors import BundleError, ConfigError
 from monitor.model.bundle import Bundle, load_bundle
 from monitor.model.registry import Registry
 from tests import machines
+from training.detectors import DETECTORS
 from training.history import History
 from training.split import Split, split_rows
 from training.train import TrainedModel, TrainingPlan, rows_per_day, train_model
@@ -105,6 +106,39 @@ def test_a_training_on_few_rows_says_that_nothing_will_be_flagged(folder: Path) 
     (folder / "pot.toml").write_text('threshold_method = "pot"\n')
     done = ganwatch(folder, "train", "--data", "few.csv", "--config", "pot.toml", *FLAGS, "--steps", "50")
     assert "10,989.0 expected on a million records" in done.stdout  # one in 91
+
+
+def test_rows_without_a_label_do_not_count_in_an_evaluation(folder: Path) -> None:
+    ganwatch(folder, "train", "--data", "normal.csv", *FLAGS, "--steps", "50")
+    known = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.col("broken"))
+    pl.read_csv(folder / "labelled.csv").with_columns(broken=known).write_csv(folder / "half.csv")
+    done = ganwatch(folder, "evaluate", "half.csv", "--label", "broken", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["rows"], figures["unlabelled"], figures["anomalies"]) == (1000, 1000, 50)
+    done = ganwatch(folder, "evaluate", "half.csv", "--label", "broken", "--anomaly", "yes")
+    assert done.returncode == 2
+    problem = "all 1000 labelled rows of half.csv are normal; both kinds are needed. The labels are 'false' (950 rows), 'true' (50 rows)"
+    assert problem in done.stderr
+
+
+def test_fields_of_the_schema_that_no_row_has_are_named_and_the_next_command_fits(folder: Path) -> None:
+    (folder / "features.toml").rename(folder / "dated.toml")
+    pl.read_csv(folder / "normal.csv").with_columns(machine=pl.lit("m1")).write_csv(folder / "normal.csv")
+    flags = ["--schema", "dated.toml", "--model", "other", *FLAGS, "--steps", "50"]
+    done = ganwatch(folder, "train", "--data", "normal.csv", *flags)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "absent reading_id, read_at: named in features.toml beside the features, in no row" in said
+    assert "next ganwatch run --schema dated.toml --registry registry --model other" in said
+
+
+def test_the_detectors_and_their_options_are_listed(folder: Path) -> None:
+    listed = ganwatch(folder, "detectors")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == sorted(DETECTORS)
+    options = ganwatch(folder, "detectors", "efficient_gan", "--preset", "paper").stdout.splitlines()
+    assert [line.split()[0] for line in options] == list(DETECTORS["efficient_gan"].options_type.model_fields)
+    assert next(line for line in options if line.startswith("scaling")).split()[1] == "none"
 
 
 def test_a_feature_that_no_row_has_is_named(folder: Path) -> None:
@@ -218,6 +252,23 @@ def test_the_paper_preset_trains_on_unscaled_inputs(folder: Path) -> None:
         (["--data", "normal.csv", "--label", "broken"], "no column 'broken'"),
         (["--data", "few.csv"], "7 normal rows are too few"),
         (["--data", "text.csv"], "column 'load'"),
+        (["--data", "normal.csv", "--anomaly", "yes"], "--anomaly: says which labels mean anomaly; --label names"),
+        (
+            ["--data", "labelled.csv", "--label", "broken", "--anomaly", "yes"],
+            "--anomaly: no row is labelled 'yes'; the labels are 'false' (1900 rows), 'true' (100 rows)",
+        ),
+        (["--data", "normal.csv", "--option", "trim"], "--option: expects KEY=VALUE, got 'trim' without a value"),
+        (
+            ["--data", "normal.csv", "--option", "steps=9", "--steps", "5"],
+            "--option: steps: given as a flag of its own",
+        ),
+        (
+            ["--data", "normal.csv", "--batch-size", "1000000"],
+            "batch_size: Input should be less than or equal to 65536",
+        ),
+        (["--data", "normal.csv", "--model", "a/b"], "command line: model"),
+        (["--data", "normal.csv", "--registry", "few.csv"], "registry 'few.csv': "),
+        (["--data", "normal.csv", "--registry", "few.csv/deeper"], "is no folder that can be written to"),
     ],
 )
 def test_what_cannot_be_trained_is_one_clear_line_and_leaves_the_registry_alone(

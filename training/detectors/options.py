@@ -64,7 +64,7 @@ class DetectorOptions(BaseModel):
         default=None, ge=1, description="training steps; chosen from the number of rows by default"
     )
     epochs: int | None = Field(default=None, ge=1, description="the same, in passes over the rows")
-    batch_size: int = Field(default=128, ge=1, description="rows of a batch; a step takes two batches")
+    batch_size: int = Field(default=128, ge=1, le=65_536, description="rows of a batch; a step takes two batches")
     sampling: Literal["distinct", "epochs"] = Field(
         default="distinct", description="distinct rows with weight √count, or passes over all rows"
     )
