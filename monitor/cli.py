@@ -6,6 +6,7 @@ commands through the entry-point group `ganwatch.commands`.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -225,6 +226,11 @@ def main() -> None:
         app()
     except GanwatchError as error:
         _end(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - what is left in its buffer cannot be written, either
+        _end(f"{error.filename or 'the output'} cannot be written: {error.strerror}", 1)
     except ModuleNotFoundError as error:
         sentence = _missing_extra(command, error)
         if sentence is None:

@@ -174,7 +174,7 @@ def _summary(scores: FileScores) -> dict[str, object]:
 
 
 def _table(scores: FileScores) -> Table:
-    table = Table("row", "score", "p", "severity", "why (value, expected)", title="highest scores")
+    table = Table("row (from 0)", "score", "p", "severity", "why (value, expected)", title="highest scores")
     for position, attributions in scores.top.items():
         row = scores.frame.row(position, named=True)
         why = "; ".join(map(_reason, attributions[:3]))

@@ -116,7 +116,6 @@ def train(
     from monitor.errors import ConfigError
     from monitor.model.decision import explain_no_flags
     from monitor.model.schema import Schema
-    from monitor.model.stored_bundles import report_path
     from monitor.settings import load_settings
     from training.history import read_history
     from training.progress import TrainingProgress
@@ -166,7 +165,7 @@ def train(
             on_progress=progress.update,
             report=lambda bundle, split: report_training(held, bundle, history, split, settings),
         )
-    report = f"{held.url}/{report_path(trained.manifest.model, trained.version)}"
+    report = held.report_url(trained.manifest.model, trained.version)
     silence = explain_no_flags(settings, trained.bundle.calibration)
     if json_output:
         _print_json(_as_json(trained) | {"nothing_flagged_because": silence, "report": report})

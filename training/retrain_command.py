@@ -214,12 +214,12 @@ class _Run:
         from dataclasses import asdict
 
         from monitor.champion import open_registry
-        from monitor.model.stored_bundles import report_path
         from training.commands import _print_json
         from training.retrain import retrain
 
+        registry = open_registry(self.settings, to_publish=True)
         result = retrain(
-            open_registry(self.settings, to_publish=True),
+            registry,
             self.plan,
             read=lambda: self.source.read(self.settings, self.plan),
             train=self._train,
@@ -230,7 +230,7 @@ class _Run:
             named = f" {result.version}" if result.version else ""
             typer.echo(f"model {self.plan.model}{named}: {result.outcome}; {result.reason}")
             if result.version:
-                typer.echo(f"report {self.settings.registry}/{report_path(self.plan.model, result.version)}")
+                typer.echo(f"report {registry.report_url(self.plan.model, result.version)}")
         return result
 
     def again(self, _reason: str) -> None:

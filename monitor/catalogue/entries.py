@@ -148,8 +148,8 @@ def find_version(registry: Registry, model: str, wanted: str | None) -> str:
 
 def find_report(registry: Registry, model: str, version: str) -> str | None:
     """Address of the training report of a version, if it has one."""
-    path = report_path(model, version)
-    return f"{registry.url}/{path}" if registry.store.read(path) is not None else None
+    is_there = registry.store.read(report_path(model, version)) is not None
+    return registry.report_url(model, version) if is_there else None
 
 
 def _listed(names: list[str]) -> str:

@@ -7,7 +7,8 @@ whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any
 
@@ -143,6 +144,18 @@ def shape_of(column: pl.Series) -> tuple[int, ...] | None:
     numbers = _numbers(column)
     is_sound = shape is not None and numbers.dtype.is_numeric() and numbers.cast(pl.Float64).is_finite().all()
     return shape if is_sound else None
+
+
+def describe_shapes(arrays: Sequence[object]) -> str:
+    """How often each shape occurs, most frequent first: "3 (39 rows), 2 (1 row)"; of ragged arrays that of their first parts."""
+    counts = Counter(" x ".join(map(str, _measure_first(array))) or "no array" for array in arrays)
+    return ", ".join(f"{shape} ({n} {'row' if n == 1 else 'rows'})" for shape, n in counts.most_common(3))
+
+
+def _measure_first(array: object) -> Iterator[int]:
+    while isinstance(array, list):
+        yield len(array)
+        array = array[0] if array else None
 
 
 def is_constant(column: pl.Series) -> bool:

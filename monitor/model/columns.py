@@ -14,7 +14,7 @@ _DTYPES: dict[Kind, pl.DataType] = {"numeric": pl.Float64(), "categorical": pl.S
 # How text files write that a number or truth value is missing. A category may really be called "NA" (Namibia).
 MISSING_TEXT = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none")
 FIXES: dict[Kind, str] = {
-    "numeric": "leave missing numbers empty, or make it kind = 'categorical' in features.toml",
+    "numeric": "write a number or leave it empty, or make it kind = 'categorical' in features.toml",
     "categorical": "write it as text, a whole number or true/false, or make it kind = 'numeric' in features.toml",
     "boolean": "use true, false or nothing, or make it kind = 'categorical' (0 and 1: 'numeric') in features.toml",
     "array": "write JSON lines or Parquet, with lists of numbers nested as the shape in features.toml says, or flat",
@@ -31,9 +31,12 @@ _SHOWN_VALUE = 40
 class Misfit(ValueError):  # noqa: N818 - it describes a column; the reader makes a ConfigError of all of them
     """A column does not hold what its kind of feature needs; the message is a whole sentence with the fix."""
 
-    def __init__(self, feature: Feature, row: int, value: object, problem: str | None = None) -> None:
-        what = problem or f"is not {_NOUNS[feature.kind]}"
-        super().__init__(f"column {feature.name!r}, row {row + 1}: {shorten(value)} {what}; {FIXES[feature.kind]}")
+    def __init__(
+        self, feature: Feature, row: int, value: object, problem: str | None = None, *, n_others: int = 0
+    ) -> None:
+        what = problem or f"is not {_NOUNS[feature.kind]}; {FIXES[feature.kind]}"
+        others = f" ({n_others} more {'row' if n_others == 1 else 'rows'} like it)" if n_others else ""
+        super().__init__(f"column {feature.name!r}, row {row + 1}{others}: {shorten(value)} {what}")
 
 
 def dtype_of(feature: Feature) -> pl.DataType:
@@ -151,11 +154,16 @@ def _as_boolean(text: pl.Series) -> pl.Series:
 def _finite(column: pl.Series, feature: Feature) -> pl.Series:
     """NaN becomes missing; an infinite number is refused, for JSON cannot carry one."""
     column = column.fill_nan(None)
-    _refuse_first(column.is_infinite(), column, feature, "is infinite (or beyond float64)")
+    _refuse_first(
+        column.is_infinite(),
+        column,
+        feature,
+        "is infinite (or beyond float64); leave it empty, or write a finite number",
+    )
     return column
 
 
 def _refuse_first(bad: pl.Series, column: pl.Series, feature: Feature, problem: str | None = None) -> None:
     if bad.any():
         row = bad.arg_max() or 0
-        raise Misfit(feature, row, column[row], problem)
+        raise Misfit(feature, row, column[row : row + 1].to_list()[0], problem, n_others=int(bad.sum()) - 1)

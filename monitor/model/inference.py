@@ -63,7 +63,7 @@ def infer_schema(frame: pl.DataFrame, name: str, *, timezone: str | None = None,
         raise ConfigError(WHERE, f"{skipped}; a schema needs a sample")
     if timezone is not None:
         _check_zone(timezone)
-    findings = tuple(_place(judge(column), frame.columns, timezone) for column in frame)
+    findings = tuple(_place(judge(column), frame, timezone) for column in frame)
     features = [
         {"name": finding.column, "kind": finding.kind, "shape": finding.shape}
         for finding in findings
@@ -92,12 +92,17 @@ def _check_zone(timezone: str) -> None:
         raise ConfigError(WHERE, f"unknown time zone {timezone!r}; use an IANA name such as 'Europe/Berlin'") from error
 
 
-def _place(finding: Finding, columns: Sequence[str], timezone: str | None) -> Finding:
+def _place(finding: Finding, frame: pl.DataFrame, timezone: str | None) -> Finding:
     """Corrects a verdict by what the column itself does not show: its neighbours and the time zone."""
-    if any(column.startswith(f"{finding.column}.") for column in columns):
+    if any(column.startswith(f"{finding.column}.") for column in frame.columns):
         return replace(
             finding, verdict="unsupported", kind=None, reason="an object in some records and a plain value in others"
         )
+    plain = next((name for name in frame.columns if finding.column.startswith(f"{name}.")), None)
+    if plain is not None and finding.is_feature:
+        n_plain = frame.height - frame.get_column(plain).null_count()
+        reason = f"{finding.reason}; {plain!r} is a plain value in {rows(n_plain)}, which will be refused"
+        return replace(finding, reason=reason)
     if finding.verdict == "timestamp" and finding.naive:
         if timezone is None:
             reason = f"{finding.reason}, without a time zone; give theirs (`ganwatch init --timezone Europe/Berlin`)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ from monitor.model.schema import Schema
 
 _CHUNK_LINES = 16_384
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NO_FINITE_NUMBER = re.compile(rb"[:,\[]\s*-?(?:NaN|Infinity)\b", re.IGNORECASE)
 _INT64 = range(-(2**63), 2**63)
 
 Record = dict[str, object]
@@ -125,9 +127,10 @@ def _parse_line(path: Path, line: Line) -> Record:
     number, value = line
     parsed = _parse(value)
     if isinstance(parsed, str):
-        raise ConfigError(
-            str(path), f"line {number} {parsed}; the file must hold one JSON object a line (`jq -c` writes such lines)"
-        )
+        fix = "the file must hold one JSON object a line (`jq -c` writes such lines)"
+        if _NO_FINITE_NUMBER.search(value) or "Number out of range" in parsed:
+            fix = "JSON has no NaN, no Infinity and no number beyond float64; write null where a number is missing"
+        raise ConfigError(str(path), f"line {number} {parsed}; {fix}")
     return parsed
 
 
@@ -141,6 +144,13 @@ def _explain(path: Path, line: Line, schema: Schema) -> str | None:
     }
     for feature in schema.features:
         value, _ = _look_up(record, feature.name)
+        for parent in _parents(feature.name):
+            held, is_there = _look_up(record, parent)
+            if is_there and held is not None and not isinstance(held, dict):
+                found = (
+                    f"line {line[0]}: field {parent!r} holds {shorten(held)}, but the schema has {feature.name!r} in it"
+                )
+                return f"{found}; make it an object, or leave it out of such records"
         if feature.kind == "array":
             if (problem := describe_misfit([(feature, value)])) is not None:
                 return f"line {line[0]}: {problem}; {FIXES['array']}"
@@ -161,6 +171,12 @@ def _look_up(record: Record, path: str) -> tuple[object, bool]:
             return None, False
         node = node[part]
     return node, True
+
+
+def _parents(path: str) -> list[str]:
+    """The fields that a dotted path leads through: a and a.b of a.b.c."""
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def _refuse_unknown(path: Path, frame: pl.DataFrame) -> None:

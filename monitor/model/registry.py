@@ -38,6 +38,7 @@ from monitor.model.stored_bundles import (
     folder_of,
     list_versions,
     look_up,
+    report_path,
     temporary_files,
 )
 
@@ -177,6 +178,10 @@ class Registry:
             BundleError: there is no such version, or its manifest is damaged or was changed.
         """
         return find(self.store, model, version).manifest
+
+    def report_url(self, model: str, version: str) -> str:
+        """Where the training report of a version is, if it has one."""
+        return f"{self.url}/{report_path(model, version)}"
 
     def promotions(self, model: str) -> list[Promotion]:
         """The whole log, oldest first.

@@ -10,7 +10,7 @@ from typing import cast
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
-from monitor.model.array_values import is_constant, shape_of
+from monitor.model.array_values import describe_shapes, is_constant, shape_of
 from monitor.model.findings import FEW_ROWS, MAX_CATEGORIES, Finding, frequent, name_words, percent, rows, shown
 from monitor.model.number_verdict import judge_numbers
 from monitor.model.schema import MOST_CELLS, MOST_DIMENSIONS, FieldPath, Kind
@@ -114,6 +114,8 @@ def _judge_label(values: pl.Series, distinct: int, kind: Kind) -> Finding | None
 def _judge_mixture(values: pl.Series, n_rows: int) -> Finding:
     """Values of different types: categories if all of them may be one, otherwise nothing."""
     objects: list[object] = values.to_list()
+    if all(isinstance(value, list) for value in objects):
+        return _judge_unlike_arrays(objects)
     counts = Counter(_TYPE_NOUNS.get(type(value), "other things") for value in objects)
     mixture = " and ".join(f"{noun} ({percent(count / len(objects))})" for noun, count in sorted(counts.items()))
     if not counts.keys() <= {"text", "whole numbers", "booleans"}:
@@ -123,12 +125,17 @@ def _judge_mixture(values: pl.Series, n_rows: int) -> Finding:
     return replace(finding, reason=f"{finding.reason}; {mixture}, compared as text")
 
 
+def _judge_unlike_arrays(arrays: list[object]) -> Finding:
+    reason = f"arrays that differ in shape, or hold something else than finite numbers: {describe_shapes(arrays)}; repair such "
+    reason += "rows, or publish what matters as fields"
+    return Finding("", "unsupported", reason)
+
+
 def _judge_arrays(values: pl.Series, n_rows: int) -> Finding:
     """Numbers of one shape are a feature."""
     shape = shape_of(values)
     if shape is None:
-        reason = "arrays that differ in length, or hold something else than numbers; publish what matters as fields"
-        return Finding("", "unsupported", reason)
+        return _judge_unlike_arrays(values.to_list())
     size = " x ".join(map(str, shape))
     if len(shape) > MOST_DIMENSIONS or math.prod(shape) > MOST_CELLS:
         reason = f"arrays of {size} numbers; at most {MOST_DIMENSIONS} dimensions and {MOST_CELLS} numbers are taken"

@@ -272,3 +272,10 @@ def test_assignments_are_split_at_the_first_equals_sign(assignments: list[str] |
 def test_an_assignment_without_equals_sign_is_refused() -> None:
     with pytest.raises(ConfigError, match="--set: expects KEY=VALUE"):
         parse_assignments(["max_rows 7"])
+
+
+def test_output_that_does_not_fit_on_the_disk_is_one_clear_line(machines_folder: Path, readings_file: str) -> None:
+    command = [sys.executable, "-m", "monitor.cli", "score", readings_file]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, cwd=machines_folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "ganwatch: the output cannot be written: No space left on device\n")

@@ -199,7 +199,17 @@ def test_a_field_that_is_an_object_in_some_records_only_gives_way_to_its_parts()
     records = [b'{"card": {"age": %d}, "n": %d}' % (row % 9, row % 5) for row in range(50)] + [b'{"card": 5, "n": 1}']
     inference = infer_schema(frame_from_records(records), "pay")
     assert inference.schema.feature_names == ("card.age", "n")
-    assert {finding.column: finding.verdict for finding in inference.findings}["card"] == "unsupported"
+    found = {finding.column: finding for finding in inference.findings}
+    assert found["card"].verdict == "unsupported"
+    assert found["card.age"].reason.endswith("'card' is a plain value in 1 row, which will be refused")
+
+
+def test_arrays_of_several_shapes_are_left_out_with_the_number_of_each() -> None:
+    column = frame_from_records([b'{"v": [1, 2, 3]}'] * 39 + [b'{"v": [1, 2]}'])["v"]
+    finding = finding_of("v", column)
+    assert finding.verdict == "unsupported"
+    assert "3 (39 rows), 2 (1 row); repair such rows" in finding.reason
+    assert "2 x 2 (1 row), 0 (1 row)" in finding_of("v", pl.Series([[[1, 2], [3]], []], dtype=pl.Object)).reason
 
 
 def test_text_numbers_and_booleans_in_one_field_are_categories_but_fractions_among_them_are_not() -> None:
@@ -257,7 +267,7 @@ def test_what_was_left_out_becomes_a_feature_by_removing_the_comment_sign(tmp_pa
         {"amount": AMOUNTS, "version": texts("1.4"), "label": texts("0", "1"), "items": [[1], [1, 2]] * (N // 2)}
     )
     text = write_features_toml(infer_schema(frame, "pay"), "pay.parquet")
-    assert '# "items": not supported: arrays that differ in length' in text
+    assert '# "items": not supported: arrays that differ in shape' in text
     path = tmp_path / "features.toml"
     path.write_text(re.sub(r"^  # \{", "  {", text, flags=re.MULTILINE), encoding="utf-8")
     assert Schema.load(path).feature_names == ("amount", "version", "label")

@@ -167,12 +167,38 @@ def test_an_infinite_number_is_refused_with_its_column_and_row(tmp_path: Path) -
 
 
 def test_text_in_a_numeric_column_is_named_with_its_row_and_the_fix(tmp_path: Path) -> None:
-    told = "'oops' is not a number; leave missing numbers empty, or make it kind = 'categorical' in features.toml"
+    told = "'oops' is not a number; write a number or leave it empty, or make it kind = 'categorical' in features.toml"
     assert problem_of(written(tmp_path / "n.csv", "v\n1\noops\n")) == f"column 'v', row 2: {told}"
     pl.DataFrame({"v": [None, "oops"]}).write_parquet(tmp_path / "n.parquet")
     assert problem_of(tmp_path / "n.parquet") == f"column 'v', row 2: {told}"
     in_json = problem_of(written(tmp_path / "n.jsonl", '{"v": 1}\n\n{"v": "oops"}\n'))
-    assert in_json.startswith("line 3: field 'v' holds 'oops', but is numeric; leave missing numbers empty")
+    assert in_json.startswith("line 3: field 'v' holds 'oops', but is numeric; write a number or leave it empty")
+
+
+def test_a_value_that_is_not_alone_is_told_with_the_number_of_others(tmp_path: Path) -> None:
+    problem = problem_of(written(tmp_path / "n.csv", "v\n1\nlow\nhigh\n2\nlow\n"))
+    assert problem.startswith("column 'v', row 2 (2 more rows like it): 'low' is not a number; ")
+
+
+def test_a_list_that_is_no_category_is_shown_as_it_is(tmp_path: Path) -> None:
+    pl.DataFrame({"v": [["a", "b"], ["c"]]}).write_parquet(tmp_path / "n.parquet")
+    problem = problem_of(tmp_path / "n.parquet", WORDS)
+    assert problem.startswith("column 'v', row 1 (1 more row like it): ['a', 'b'] is not a category; ")
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "[1, NaN]", "1e999"])
+def test_numbers_that_json_has_not_are_refused_with_the_fix(tmp_path: Path, value: str) -> None:
+    path = written(tmp_path / "n.jsonl", f'{{"v": 1}}\n{{"v": {value}}}\n')
+    for problem in (sample_problem_of(path), problem_of(path)):
+        assert problem.startswith("line 2 is not JSON: ")
+        assert problem.endswith("write null where a number is missing")
+
+
+def test_a_plain_value_where_the_schema_has_an_object_is_named(tmp_path: Path) -> None:
+    schema = Schema.from_mapping({"name": "s", "features": [{"name": "m.q", "kind": "numeric"}]}, "tests")
+    problem = problem_of(written(tmp_path / "n.jsonl", '{"m": {"q": 1}}\n{"m": 3}\n'), schema)
+    fix = "make it an object, or leave it out of such records"
+    assert problem == f"line 2: field 'm' holds 3, but the schema has 'm.q' in it; {fix}"
 
 
 def test_problems_of_all_columns_are_reported_at_once(tmp_path: Path) -> None:

@@ -82,15 +82,14 @@ def write_report(bundle: Bundle, evidence: Evidence, target_alert_rate: float, r
 
 def publish_report(
     registry: Registry, bundle: Bundle, evidence: Evidence, target_alert_rate: float, remarks: Sequence[str] = ()
-) -> str:
-    """Writes the page into the folder of the bundle; gives its address.
+) -> None:
+    """Writes the page into the folder of the bundle.
 
     Raises:
         BundleError: the registry cannot be written to.
     """
     path = report_path(bundle.manifest.model, bundle.version)
     registry.store.write(path, write_report(bundle, evidence, target_alert_rate, remarks))
-    return f"{registry.url}/{path}"
 
 
 def report_training(registry: Registry, bundle: Bundle, history: History, split: Split, settings: Settings) -> None:
