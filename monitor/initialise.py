@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
-
-from rich.console import Console
 
 from monitor.encodings.recognition import recognise
 from monitor.errors import ConfigError
@@ -18,6 +17,7 @@ from monitor.model.schema import Kind
 from monitor.model.tables import read_sample
 from monitor.settings import Settings, load_settings
 from monitor.stream.topic_reader import read_topic
+from monitor.terminal import new_console
 
 _FILE_SUFFIXES = frozenset({".csv", ".parquet", ".jsonl", ".ndjson", ".json", ".gz"})
 
@@ -80,8 +80,9 @@ def _name_from(source: str) -> str:
 
 
 def _report(inference: Inference, source: str, out: Path) -> None:
-    console = Console()
+    console = new_console()
     schema = inference.schema
     counts = ", ".join(f"{len(names)} {kind}" for kind in get_args(Kind) if (names := schema.of_kind(kind)))
     console.print(f"{out}: schema {schema.name!r} from {source}, {len(schema.features)} features ({counts})")
-    console.print(f"read its comments, then: ganwatch train --schema {out} --data {source}")
+    command = f"ganwatch train --schema {shlex.quote(str(out))} --data {shlex.quote(source)}"
+    console.print(f"read its comments, then: {command}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -310,8 +311,8 @@ def load_settings(
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS
     }
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    if {"threshold", "target_alert_rate"} <= given.keys():
-        raise ConfigError("command line", "threshold stands in for target_alert_rate; give one of them")
+    if len(rules := sorted(_RULES & given.keys())) > 1:
+        raise ConfigError("command line", f"{' and '.join(rules)} each say what is flagged; give one of them")
     merged: dict[str, object] = {}
     origin: dict[str, str] = {}
     sources: tuple[tuple[Mapping[str, object], dict[str, str]], ...] = (
@@ -333,11 +334,14 @@ def load_settings(
 
 def _without_overruled(merged: dict[str, object], source: Mapping[str, object]) -> dict[str, object]:
     """What earlier sources gave, without another rule of flagging than the one that a later source gives."""
-    if not _RULES & source.keys():
+    if source.get("threshold_method") == "fixed":  # whose threshold an earlier source may give
+        overruled = {"false_discovery_rate"}
+    elif (_RULES | {"threshold_method"}) & source.keys():
+        overruled = {"threshold", "false_discovery_rate"}
+    else:
         return merged
-    overruled = _RULES - {"target_alert_rate"}
-    if merged.get("threshold_method") == "fixed" or "target_alert_rate" not in source:
-        overruled |= {"threshold_method"}
+    if merged.get("threshold_method") == "fixed" or {"threshold", "false_discovery_rate"} & source.keys():
+        overruled.add("threshold_method")
     return {key: value for key, value in merged.items() if key not in overruled}
 
 
@@ -351,5 +355,6 @@ def _without_secret(problem: object) -> dict[str, object]:
 def _name_origin(sentence: str, problem: object, origin: Mapping[str, str]) -> str:
     """Says which file, variable or flag a complaint is about."""
     loc = dict(problem)["loc"]  # type: ignore[call-overload]
-    source = origin.get(str(loc[0])) if loc else None
-    return f"{sentence} (from {source})" if source else sentence
+    named = [str(loc[0])] if loc else [key for key in origin if re.search(rf"\b{key}\b", sentence)]
+    sources = ", ".join(origin[key] for key in named if key in origin)
+    return f"{sentence} (from {sources})" if sources else sentence

@@ -110,17 +110,16 @@ def train(
     Rows come from a file or from a topic. The newest 30 % (or a random 30 % where no time is known) are kept out of training
     and calibrate the scores.
     """
-    from rich.console import Console
-
     from monitor.champion import open_registry
     from monitor.errors import ConfigError
     from monitor.model.decision import explain_no_flags
     from monitor.model.schema import Schema
     from monitor.settings import load_settings
+    from monitor.terminal import new_console, print_json
     from training.history import read_history
     from training.progress import TrainingProgress
 
-    console = Console(stderr=json_output)
+    console = new_console(stderr=json_output)
     flags = {"schema_path": schema, "registry": registry, "model": model, "bootstrap_servers": bootstrap_servers}
     settings = load_settings(config, flags=flags | {"signing_key": signing_key})
     given = {
@@ -141,8 +140,8 @@ def train(
     held = open_registry(settings, to_publish=True)
     held.expect_to_publish()
     history = read_history(data, features, settings, label=label, anomaly=anomaly or (), max_rows=max_rows)
-    if anomaly:
-        _refuse_anomalies_that_no_row_has(history, data, label, anomaly)
+    if history.unmatched:
+        _name_unmatched_labels(console, history, data, label, max_rows)
     console.print(f"{history.frame.height} rows from {history.source}")
     with console.status("loading TensorFlow"), native_stderr_held():
         from training.report.page import report_training
@@ -168,19 +167,20 @@ def train(
     report = held.report_url(trained.manifest.model, trained.version)
     silence = explain_no_flags(settings, trained.bundle.calibration)
     if json_output:
-        _print_json(_as_json(trained) | {"nothing_flagged_because": silence, "report": report})
+        print_json(_as_json(trained) | {"nothing_flagged_because": silence, "report": report})
     _print_summary(console, trained, settings, report)
 
 
-def _refuse_anomalies_that_no_row_has(history: History, data: str, label: str | None, anomaly: list[str]) -> None:
+def _name_unmatched_labels(console: Console, history: History, data: str, label: str | None, max_rows: int) -> None:
+    """Labels that were mistyped, perhaps; when they are all that there are, nothing would be an anomaly."""
     from monitor.errors import ConfigError
     from training.labels import list_labels, read_labels
 
-    if label is None or history.labels is None:
-        raise ConfigError("--anomaly", "says which labels mean anomaly; --label names the column that holds them")
-    if not history.labels.any():
-        given, found = ", ".join(map(repr, anomaly)), list_labels(read_labels(Path(data), label))
-        raise ConfigError("--anomaly", f"no row is labelled {given}; the labels are {found}")
+    found = list_labels(read_labels(Path(data), label or "").tail(max_rows))
+    sentence = f"no row is labelled {', '.join(map(repr, history.unmatched))}; the labels are {found}"
+    if history.labels is None or not history.labels.any():
+        raise ConfigError("--anomaly", sentence)
+    console.print(f"--anomaly: {sentence}")
 
 
 def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
@@ -196,12 +196,6 @@ def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
         except msgspec.DecodeError:
             options[key] = text
     return options
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.encode(content).decode())
 
 
 def _as_json(trained: TrainedModel) -> dict[str, Any]:
@@ -344,9 +338,8 @@ def evaluate(
     json_output: JsonOption = False,
 ) -> None:
     """Measure the deployed model on labelled rows, with the daemon's own scoring code."""
-    from rich.console import Console
-
     from monitor.settings import load_settings
+    from monitor.terminal import new_console, print_json
     from training.evaluate import evaluate_file
 
     flags = {
@@ -358,9 +351,9 @@ def evaluate(
     }
     result = evaluate_file(file, label, load_settings(config, flags=flags), anomaly=anomaly or ())
     if json_output:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
         return
-    console = Console()
+    console = new_console()
     for name, value in result.as_dict().items():
         if name == "nothing_flagged_because" and value is None:
             continue
@@ -392,9 +385,8 @@ def simulate(
     ] = None,
 ) -> None:
     """Publish a simulated stream of card payments with four kinds of planted fraud, or write it to a file."""
-    from rich.console import Console
-
     from monitor.settings import load_settings
+    from monitor.terminal import new_console
     from training.payment_stream import SimulationConfig
     from training.simulate import SimulateOptions, run_simulate
 
@@ -409,7 +401,7 @@ def simulate(
         labels=labels,
         schema=schema_out,
     )
-    run_simulate(options, Console(stderr=True))
+    run_simulate(options, new_console(stderr=True))
 
 
 def demo(
@@ -433,7 +425,7 @@ def demo(
 
     An in-process test broker stands in for Kafka; the daemon is the real one.
     """
-    from rich.console import Console
+    from monitor.terminal import new_console, print_json
 
     with native_stderr_held():
         from training.demo import DemoOptions, run_demo
@@ -441,7 +433,7 @@ def demo(
     options = DemoOptions(
         workdir=workdir, records=records, rate=rate, seed=seed, data=data, label=label, dataset=dataset
     )
-    summary = run_demo(options, Console(stderr=json_output))
+    summary = run_demo(options, new_console(stderr=json_output))
     if json_output:
-        _print_json(summary.as_dict())
+        print_json(summary.as_dict())
     raise typer.Exit(summary.exit_code)

@@ -20,15 +20,13 @@ from monitor.encodings.record_decoder import decoder_for
 from monitor.errors import ConfigError
 from monitor.model.decode import Decoded, Decoder
 from monitor.model.schema import Schema, Timestamp
-from monitor.model.tables import read_features, read_sample
+from monitor.model.tables import find_columns, read_features, read_sample
 from monitor.settings import Settings
 from monitor.stream.topic_reader import TimeRange, read_topic
-from training.labels import parse_labels
+from training.labels import labels_of_no_row, parse_labels
 
 # The years 1 to 9999, seconds since 1970.
 _WRITABLE_S = (-62_135_596_800, 253_402_300_799)
-# A field that none of the first so many rows has is not there.
-_ROWS_OF_ALL_FIELDS = 1_000
 _RANGE = re.compile(r"^(?P<topic>[A-Za-z0-9._-]{1,249})(@(?P<start>.*?)\.\.(?P<end>.*))?$")
 
 
@@ -43,6 +41,7 @@ class History:
         labels: bool (n,), true = anomaly; None where there are none.
         ignored: columns of a file that are no features.
         absent: fields that the schema names beside the features, and no row has.
+        unmatched: labels that were said to mean anomaly, and no row has.
         invalid: records of a topic that could not be decoded, by reason.
     """
 
@@ -52,6 +51,7 @@ class History:
     labels: NDArray[np.bool_] | None = None
     ignored: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
     invalid: Counter[str] = field(default_factory=Counter)
 
 
@@ -78,6 +78,8 @@ def read_history(
         ConfigError: neither a file nor a topic, or rows that do not fit the schema.
         BrokerError: Kafka cannot be reached, or there is no such topic.
     """
+    if anomaly and label is None:
+        raise ConfigError("--anomaly", "says which labels mean anomaly; --label names the column that holds them")
     if Path(data).exists():
         return _from_file(Path(data), schema, label, anomaly, max_rows)
     match = _RANGE.match(data)
@@ -103,29 +105,30 @@ def _moment(text: str | None) -> datetime | None:
 
 def _from_file(path: Path, schema: Schema, label: str | None, anomaly: Sequence[str], max_rows: int) -> History:
     stamp = schema.timestamp.field if schema.timestamp else None
-    extra = [column for column in (label, stamp) if column]
-    columns = read_sample(path, _ROWS_OF_ALL_FIELDS).columns
-    if label is not None and label not in columns:
+    bookkeeping = _bookkeeping(schema)
+    there = find_columns(path, [*bookkeeping, *([label] if label else [])])
+    columns = read_sample(path, 1).columns
+    if label is not None and label not in there:
         raise ConfigError("--label", f"{path} has no column {label!r}; it has {', '.join(columns)}")
     if label in schema.feature_names:
         raise ConfigError(
             "--label", f"{label!r} is a feature in the schema too, so the model would learn it; remove it there"
         )
-    present = [column for column in extra if column in columns]
-    frame = read_features(path, schema, present).tail(max_rows)
-    times = (
-        parse_times(frame.get_column(stamp), schema.timestamp, str(path))
-        if stamp in present and schema.timestamp
-        else None
-    )
-    used = {*schema.feature_names, *extra, schema.id, schema.key}
+    extra = [column for column in (label, stamp) if column is not None and column in there]
+    frame = read_features(path, schema, extra).tail(max_rows)
+    times = None
+    if stamp in there and schema.timestamp:
+        times = parse_times(frame.get_column(stamp), schema.timestamp, str(path))
+    labels = frame.get_column(label) if label else None
+    used = {*schema.feature_names, *bookkeeping, label}
     return History(
         frame=frame.select(schema.feature_names),
         source=str(path),
         times=times,
-        labels=parse_labels(frame.get_column(label), anomaly) if label else None,
+        labels=None if labels is None else parse_labels(labels, anomaly),
+        unmatched=() if labels is None else labels_of_no_row(labels, anomaly),
         ignored=tuple(column for column in columns if column not in used),
-        absent=tuple(field for field in _bookkeeping(schema) if field not in columns),
+        absent=tuple(field for field in bookkeeping if field not in there),
     )
 
 
@@ -194,7 +197,7 @@ def _from_topic(topic: str, window: TimeRange, schema: Schema, settings: Setting
 
 
 def _absent_fields(decoded: Decoded, schema: Schema) -> tuple[str, ...]:
-    documents = [decoded.documents[row] for row in decoded.rows[:_ROWS_OF_ALL_FIELDS]]
+    documents = [decoded.documents[row] for row in decoded.rows]
     if None in documents:  # packed numbers have no other fields
         return ()
     return tuple(field for field in _bookkeeping(schema) if all(_at(one or b"", field) is None for one in documents))

@@ -36,11 +36,24 @@ def parse_labels(values: pl.Series, anomaly: Sequence[str] = ()) -> NDArray[np.b
     Args:
         values: the label column.
         anomaly: the labels that mean anomaly; without any, all that are not 0, false, or a word for normal.
+
+    Raises:
+        ConfigError: the column holds lists or objects.
     """
-    words = _words(values).fill_null("0")
+    words = _words(values)
     if anomaly:
-        return words.is_in(_words(pl.Series(anomaly, dtype=pl.String)).to_list()).to_numpy()
-    return (~words.is_in(sorted(NORMAL_LABELS))).to_numpy()
+        return words.is_in(_words(pl.Series(anomaly, dtype=pl.String)).to_list()).fill_null(False).to_numpy()
+    return (~words.is_in(sorted(NORMAL_LABELS))).fill_null(False).to_numpy()
+
+
+def labels_of_no_row(values: pl.Series, anomaly: Sequence[str]) -> tuple[str, ...]:
+    """Which of the labels that mean anomaly no row has."""
+    found = set(_words(values).unique().to_list())
+    return tuple(
+        label
+        for label, word in zip(anomaly, _words(pl.Series(anomaly, dtype=pl.String)), strict=True)
+        if word not in found
+    )
 
 
 def has_label(values: pl.Series) -> NDArray[np.bool_]:
@@ -56,7 +69,17 @@ def list_labels(values: pl.Series) -> str:
 
 
 def _words(values: pl.Series) -> pl.Series:
-    """In one spelling, whatever the case, the blanks around and the type of the column: 1, 1.0 and " 1 " are "1"; null where empty."""
+    """In one spelling, whatever the case, the blanks around and the type of the column: 1, 1.0 and " 1 " are "1"; null where empty.
+
+    Raises:
+        ConfigError: the column holds lists or objects.
+    """
+    if values.dtype.is_nested():
+        raise ConfigError("--label", f"column {values.name!r} holds lists or objects; a label is one word or number")
+    if values.dtype == pl.Object:  # words and numbers mixed
+        values = pl.Series(
+            values.name, [None if value is None else str(value) for value in values.to_list()], dtype=pl.String
+        )
     present = values.fill_nan(None) if values.dtype.is_float() else values
     words = present.cast(pl.String).str.strip_chars().str.to_lowercase().str.replace(r"^(-?[0-9]+)\.0$", "$1")
     return words.set(words == "", None)

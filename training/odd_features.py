@@ -9,7 +9,7 @@ import polars as pl
 
 from monitor.model.fitted_columns import CategoricalColumn, NumericColumn
 from monitor.model.preprocess import Preprocessor
-from training.preprocessing import is_in_proportion
+from training.preprocessing import Scaling, is_in_proportion
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class OddFeatures:
     Attributes:
         constant: features that had one value in all rows.
         missing: features that were missing in all rows.
-        extreme: features with numbers out of all proportion, and the one that is farthest from the median.
+        extreme: features with numbers out of all proportion, which the scaling did not count, and the farthest from the median.
     """
 
     constant: tuple[str, ...]
@@ -27,8 +27,8 @@ class OddFeatures:
     extreme: dict[str, float]
 
 
-def find_odd_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> OddFeatures:
-    """Looks at the rows, one column a feature, that the preprocessor was fitted on."""
+def find_odd_features(preprocessor: Preprocessor, frame: pl.DataFrame, scaling: Scaling) -> OddFeatures:
+    """Looks at the rows, one column a feature, that the preprocessor was fitted on by this scaling."""
     missing = tuple(
         column.feature
         for column in preprocessor.columns
@@ -39,7 +39,7 @@ def find_odd_features(preprocessor: Preprocessor, frame: pl.DataFrame) -> OddFea
     for column in preprocessor.columns:
         if isinstance(column, NumericColumn) and column.feature not in missing:
             values = frame.get_column(column.feature).drop_nulls().drop_nans().to_numpy()
-            is_extreme = ~is_in_proportion(values)
+            is_extreme = ~is_in_proportion(values, scaling) if len(values) else np.zeros(0, bool)
             if is_extreme.any():
                 farthest = np.argmax(np.abs(values[is_extreme] / 2 - column.typical / 2))
                 extreme[column.feature] = float(values[is_extreme][farthest])

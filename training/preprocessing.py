@@ -22,8 +22,9 @@ SOFT_CLIP = 10.0
 # A non-negative column that reaches beyond this is a count, a size or a duration: its ratios matter, not its differences.
 LOG_ABOVE = 20.0
 # A number farther outside of the middle 98 % of its column than so many times their width is a placeholder, an overflow or an error
-# of units. It does not count for the scale, which it would set by itself: all others would become one value. A logarithm bears more.
-_REACH, _REACH_OF_LOGARITHMS = 1e3, 1e9
+# of units. It does not count for the scale, which it would set by itself: all others would become one value. True values lie up to
+# some hundred widths out (network flows, machine metrics), so that a placeholder such as -999 passes for one.
+_REACH = 1000.0
 # Enough to say how features are distributed, which needs the whole X in memory.
 _REFERENCE_ROWS = 50_000
 
@@ -90,8 +91,8 @@ def _fit_numeric(values: np.ndarray, name: str, scaling: Scaling) -> NumericColu
     typical = float(np.median(values))
     if scaling == "none":
         return NumericColumn(feature=name, typical=typical, log=False, mean=0.0, sd=1.0)
-    values = values[is_in_proportion(values)]
-    log = scaling == "log_zscore" and _spans_magnitudes(values)
+    values = values[is_in_proportion(values, scaling)]
+    log = _takes_logarithm(values, scaling)
     scaled = np.log1p(values) if log else values
     # In units of the largest value, whose square may be beyond float64.
     unit = float(np.abs(scaled).max()) or 1.0
@@ -101,25 +102,26 @@ def _fit_numeric(values: np.ndarray, name: str, scaling: Scaling) -> NumericColu
     return NumericColumn(feature=name, typical=typical, log=log, mean=mean, sd=1.0 if constant else sd)
 
 
-def is_in_proportion(values: np.ndarray) -> NDArray[np.bool_]:
-    """Which numbers of a column may set its scale; at least 98 of 100 may.
+def is_in_proportion(values: np.ndarray, scaling: Scaling) -> NDArray[np.bool_]:
+    """Which numbers of a column may set its scale: all but those far beyond its 1 % and 99 % quantiles.
 
     Args:
         values: float64 (n_present >= 1,).
+        scaling: what is scaled by its logarithm is compared by it.
 
     Returns:
         bool (n_present,).
     """
-    low = np.quantile(values, 0.01, method="higher")
-    high = np.quantile(values, 0.99, method="lower")
-    if low >= high:  # a handful of values, or one value and rare others, which are all that such a column has to say
+    scaled = np.log1p(values) if _takes_logarithm(values, scaling) else values
+    low = np.quantile(scaled, 0.01, method="higher")
+    high = np.quantile(scaled, 0.99, method="lower")
+    if scaling == "none" or low >= high:  # of one value and rare others these are all that the column has to say
         return np.ones(len(values), dtype=bool)
     with np.errstate(over="ignore"):
-        reach = (_REACH_OF_LOGARITHMS if _spans_magnitudes(values) else _REACH) * (high - low)
-        inside: NDArray[np.bool_] = (values >= low - reach) & (values <= high + reach)
+        reach = _REACH * (high - low)
+        inside: NDArray[np.bool_] = (scaled >= low - reach) & (scaled <= high + reach)
     return inside
 
 
-def _spans_magnitudes(values: np.ndarray) -> bool:
-    """Whether the column is taken by its logarithm, where that is wanted."""
-    return float(values.min()) >= 0 and float(values.max()) > LOG_ABOVE
+def _takes_logarithm(values: np.ndarray, scaling: Scaling) -> bool:
+    return scaling == "log_zscore" and float(values.min()) >= 0 and float(values.max()) > LOG_ABOVE

@@ -176,7 +176,7 @@ class _Source:
             raise ConfigError(
                 "--feedback", "tells of alerts by records of the archive; give --archive instead of --data"
             )
-        if self.archive is not None and self.label is not None:
+        if self.archive is not None and (self.label is not None or self.anomaly):
             raise ConfigError(
                 "--label", "is a column of a file; of the archive's records --feedback tells the anomalies"
             )
@@ -214,7 +214,7 @@ class _Run:
         from dataclasses import asdict
 
         from monitor.champion import open_registry
-        from training.commands import _print_json
+        from monitor.terminal import print_json
         from training.retrain import retrain
 
         registry = open_registry(self.settings, to_publish=True)
@@ -225,7 +225,7 @@ class _Run:
             train=self._train,
         )
         if self.json_output:
-            _print_json({"model": self.plan.model, **asdict(result)})
+            print_json({"model": self.plan.model, **asdict(result)})
         else:
             named = f" {result.version}" if result.version else ""
             typer.echo(f"model {self.plan.model}{named}: {result.outcome}; {result.reason}")
@@ -239,10 +239,9 @@ class _Run:
 
     def _train(self, history: History, folder: Path, step: Step) -> Path:
         """Loads TensorFlow only now: most of what can go wrong goes wrong earlier."""
-        from rich.console import Console
-
         from monitor.champion import open_registry
         from monitor.native_output import native_stderr_held
+        from monitor.terminal import new_console
         from training.progress import TrainingProgress
 
         with native_stderr_held():
@@ -254,7 +253,7 @@ class _Run:
         last = registry.last_promotion(self.plan.model)
         champion = registry.fetch_manifest(self.plan.model, last.champion) if last else None
         plan = training_plan(champion, ChallengerPlan(**self.changes))
-        with TrainingProgress(Console(stderr=True)) as progress:
+        with TrainingProgress(new_console(stderr=True)) as progress:
             return train_challenger(
                 history,
                 folder,

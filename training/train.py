@@ -130,7 +130,7 @@ def train_model(
     train_frame = history.frame[split.train]
     with step("train"):
         preprocessor = fit_preprocessor(train_frame, schema, scaling=options.scaling)
-        odd = find_odd_features(preprocessor, train_frame)
+        odd = find_odd_features(preprocessor, train_frame, options.scaling)
         X = preprocessor.transform(train_frame).X
         detector = detector_type(
             preprocessor.n_columns, options.model_copy(update=patience), plan.seed, value_cells(preprocessor)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from monitor.model.schema import Feature
+from monitor.model.schema import MOST_DIMENSIONS, Feature
 
 _TYPE_NAMES = {type(None): "null", bool: "bool", str: "str", list: "array", dict: "object", int: "int", float: "float"}
 
@@ -146,10 +147,23 @@ def shape_of(column: pl.Series) -> tuple[int, ...] | None:
     return shape if is_sound else None
 
 
+def is_deep(arrays: Sequence[object], most: int) -> bool:
+    """Whether lists lie in each other in more than `most` levels."""
+    level = list(arrays)
+    for _ in range(most):
+        level = [part for array in level if isinstance(array, list) for part in array]
+    return any(isinstance(array, list) for array in level)
+
+
 def describe_shapes(arrays: Sequence[object]) -> str:
     """How often each shape occurs, most frequent first: "3 (39 rows), 2 (1 row)"; of ragged arrays that of their first parts."""
-    counts = Counter(" x ".join(map(str, _measure_first(array))) or "no array" for array in arrays)
+    counts = Counter(_describe_shape(array) for array in arrays)
     return ", ".join(f"{shape} ({n} {'row' if n == 1 else 'rows'})" for shape, n in counts.most_common(3))
+
+
+def _describe_shape(array: object) -> str:
+    lengths = list(islice(_measure_first(array), MOST_DIMENSIONS + 1))
+    return " x ".join(map(str, lengths)) if len(lengths) <= MOST_DIMENSIONS else f"over {MOST_DIMENSIONS} dimensions"
 
 
 def _measure_first(array: object) -> Iterator[int]:

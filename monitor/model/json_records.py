@@ -11,7 +11,7 @@ import gzip
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ import msgspec
 import polars as pl
 
 from monitor.errors import ConfigError
-from monitor.model.array_values import describe_misfit, from_objects
+from monitor.model.array_values import describe_misfit, from_objects, is_deep
 from monitor.model.columns import FIXES, shorten
 from monitor.model.decode import Decoder
 from monitor.model.schema import Schema
@@ -29,6 +29,8 @@ from monitor.model.schema import Schema
 _CHUNK_LINES = 16_384
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_FINITE_NUMBER = re.compile(rb"[:,\[]\s*-?(?:NaN|Infinity)\b", re.IGNORECASE)
+# polars takes seconds for lists in hundreds of levels.
+_DEEPEST = 8
 _INT64 = range(-(2**63), 2**63)
 
 Record = dict[str, object]
@@ -88,6 +90,22 @@ def read_json_features(path: Path, schema: Schema, extra_columns: Sequence[str])
     frame = frame.with_columns([_as_series(name, values) for name, values in extras.items()])
     _refuse_unknown(path, frame)
     return frame
+
+
+def find_fields(path: Path, names: Collection[str]) -> list[str]:
+    """Which of these fields occur in a record of a file of JSON lines; it is read until all have been seen.
+
+    Raises:
+        ConfigError: a line on the way is not one JSON object.
+    """
+    unseen = set(names)
+    with _open_lines(path) as lines:
+        for line in lines:
+            if not unseen:
+                break
+            record = _parse_line(path, line)
+            unseen = {name for name in unseen if not _look_up(record, name)[1]}
+    return [name for name in names if name not in unseen]
 
 
 @contextmanager
@@ -233,7 +251,7 @@ def _as_series(name: str, values: list[object]) -> pl.Series:
             return pl.Series(name, values, dtype=pl.Int64)
         if types and types <= {int, float}:
             return pl.Series(name, [None if v is None else float(cast(float, v)) for v in values], dtype=pl.Float64)
-        if len(types) <= 1:
+        if not types or (len(types) == 1 and not is_deep(values, _DEEPEST)):
             return pl.Series(name, values)
     except (pl.exceptions.PolarsError, TypeError, OverflowError):
         pass  # arrays of unlike things, or a number beyond float64

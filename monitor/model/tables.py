@@ -15,7 +15,7 @@ import polars as pl
 from monitor.errors import ConfigError
 from monitor.model.columns import Misfit, from_text, from_typed, guess_type
 from monitor.model.csv_files import read_header, read_text
-from monitor.model.json_records import read_json_features, read_json_sample
+from monitor.model.json_records import find_fields, read_json_features, read_json_sample
 from monitor.model.schema import Feature, Schema
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
@@ -45,6 +45,19 @@ def read_sample(path: str | Path, max_rows: int) -> pl.DataFrame:
     else:
         frame = _flatten(path, _read_parquet(path, max_rows=max_rows))
     return _at_least_one_row(path, frame).fill_nan(None)
+
+
+def find_columns(path: str | Path, names: Sequence[str]) -> list[str]:
+    """Which of these columns a file has; of JSON lines, which fields occur in any record.
+
+    Raises:
+        ConfigError: the file is missing, broken, empty, or of an unknown format.
+    """
+    path = _checked(path)
+    if _is(path, JSON_SUFFIXES):
+        return find_fields(path, names)
+    there = read_sample(path, 1).columns
+    return [name for name in names if name in there]
 
 
 def read_features(path: str | Path, schema: Schema, extra_columns: Sequence[str] = ()) -> pl.DataFrame:

@@ -209,6 +209,9 @@ def test_arrays_of_several_shapes_are_left_out_with_the_number_of_each() -> None
     finding = finding_of("v", column)
     assert finding.verdict == "unsupported"
     assert "3 (39 rows), 2 (1 row); repair such rows" in finding.reason
+    deep = frame_from_records([b'{"v": ' + b"[" * 300 + b"]" * 300 + b"}"] * 3)["v"]
+    assert deep.dtype == pl.Object
+    assert "over 3 dimensions (3 rows)" in finding_of("v", deep).reason
     assert "2 x 2 (1 row), 0 (1 row)" in finding_of("v", pl.Series([[[1, 2], [3]], []], dtype=pl.Object)).reason
 
 

@@ -125,14 +125,14 @@ def test_a_target_below_one_in_a_million_which_no_score_tells_apart_is_refused()
 def test_topics_that_are_the_same_are_refused() -> None:
     (problem,) = problems_of(flags={"alerts_topic": "features"})
     assert (
-        problem
-        == "features_topic, alerts_topic, dead_letters_topic and model_events_topic must differ, got features, features, dead-letters"
+        problem == "features_topic, alerts_topic, dead_letters_topic and model_events_topic must differ, "
+        "got features, features, dead-letters (from command line: alerts_topic)"
     )
 
 
 def test_an_incomplete_login_is_refused_with_what_it_lacks() -> None:
     (problem,) = problems_of(env={"GANWATCH_SECURITY_PROTOCOL": "SASL_SSL", "GANWATCH_SASL_USERNAME": "ann"})
-    assert problem == "security_protocol SASL_SSL needs sasl_mechanism, sasl_password"
+    assert problem == "security_protocol SASL_SSL needs sasl_mechanism, sasl_password (from GANWATCH_SECURITY_PROTOCOL)"
     (problem,) = problems_of(env={"GANWATCH_SASL_MECHANISM": "PLAIN"})
     assert problem.startswith("sasl_mechanism is set, but security_protocol is PLAINTEXT")
 
@@ -243,8 +243,8 @@ def test_a_secret_from_the_environment_or_a_file_is_not_shown_either(tmp_path: P
         ({"false_discovery_rate": "0.1", "threshold_method": "pot"}, "false_discovery_rate decides by itself"),
     ],
 )
-def test_two_things_that_decide_are_refused(given: dict[str, object], problem: str) -> None:
-    (found,) = problems_of(flags=given)
+def test_two_things_that_decide_are_refused(given: dict[str, str], problem: str) -> None:
+    (found,) = problems_of(env={f"GANWATCH_{key.upper()}": value for key, value in given.items()})
     assert found.startswith(problem)
 
 
@@ -258,6 +258,13 @@ def test_two_things_that_decide_are_refused(given: dict[str, object], problem: s
         ('threshold_method = "pot"', {"threshold": 50}, (0.001, 50, None, None)),
         ("false_discovery_rate = 0.1", {"threshold": 50}, (0.001, 50, None, None)),
         ("threshold = 50", {"false_discovery_rate": 0.1}, (0.001, None, 0.1, None)),
+        ("threshold = 50", {"threshold_method": "quantile"}, (0.001, None, None, "quantile")),
+        ("false_discovery_rate = 0.1", {"threshold_method": "pot"}, (0.001, None, None, "pot")),
+        (
+            "threshold = 50",
+            {"threshold_method": "fixed", "target_alert_rate": 0.01},
+            (0.01, 50, None, "fixed"),
+        ),
         ("threshold = 50\ntarget_alert_rate = 0.01", {}, (0.01, 50, None, None)),
     ],
 )
@@ -271,9 +278,18 @@ def test_a_rule_that_is_given_later_takes_the_place_of_an_earlier_one(
         assert decided == rule
 
 
-def test_two_rules_on_the_command_line_are_refused() -> None:
-    with pytest.raises(ConfigError, match="threshold stands in for target_alert_rate; give one of them"):
-        load_settings(env={}, flags={"threshold": 50, "target_alert_rate": 0.01})
+@pytest.mark.parametrize("other", ["target_alert_rate", "false_discovery_rate"])
+def test_two_rules_on_the_command_line_are_refused(other: str) -> None:
+    with pytest.raises(ConfigError, match=f"{other} and threshold each say what is flagged; give one of them"):
+        load_settings(env={}, flags={"threshold": 50, other: 0.01})
+
+
+def test_rules_that_contradict_each_other_are_named_with_their_sources(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('threshold = 50\nthreshold_method = "pot"')
+    with pytest.raises(
+        ConfigError, match=r"leave one of them out \(from .*c\.toml: threshold, .*c\.toml: threshold_method\)"
+    ):
+        load_settings(tmp_path / "c.toml", env={})
 
 
 def test_all_that_decides_can_be_changed_in_a_running_daemon() -> None:

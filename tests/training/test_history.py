@@ -150,3 +150,27 @@ def test_a_schema_s_nested_time_field_is_found_in_json_lines(tmp_path: Path) -> 
     history = read_history(str(tmp_path / "f.jsonl"), schema, SETTINGS, max_rows=9)
     assert history.times is not None
     assert history.times.tolist() == [1.0, 2.5]
+
+
+def test_fields_that_only_late_rows_of_json_lines_have_are_found(tmp_path: Path) -> None:
+    schema = Schema.from_mapping(
+        {
+            "name": "s",
+            "id": "n",
+            "timestamp": {"field": "at", "format": "epoch_s"},
+            "features": [{"name": "v", "kind": "numeric"}],
+        },
+        "tests",
+    )
+    early, late = '{"v": 1}\n' * 1500, '{"v": 2, "at": 7, "label": "fraud"}\n' * 30
+    (tmp_path / "f.jsonl").write_text(early + late)
+    history = read_history(str(tmp_path / "f.jsonl"), schema, SETTINGS, label="label", max_rows=20)
+    assert history.times is not None
+    assert history.labels is not None
+    assert (history.times.tolist(), history.labels.tolist()) == ([7.0] * 20, [True] * 20)
+    assert history.absent == ("n",)
+
+
+def test_anomalous_labels_without_a_label_column_are_refused_before_anything_is_read() -> None:
+    with pytest.raises(ConfigError, match="--anomaly: says which labels mean anomaly; --label names the column"):
+        read_history("absent.csv", SCHEMA, SETTINGS, anomaly=["yes"], max_rows=9)

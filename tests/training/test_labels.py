@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from monitor.errors import ConfigError
-from training.labels import has_label, list_labels, parse_labels, read_labels
+from training.labels import has_label, labels_of_no_row, list_labels, parse_labels, read_labels
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,21 @@ def test_the_labels_of_a_file_can_be_read_alone(tmp_path: Path) -> None:
     assert parse_labels(read_labels(path, "label")).nonzero()[0].tolist() == [29]
     with pytest.raises(ConfigError, match=r"--label: .*f\.csv has no column 'fraud'; it has load, label"):
         read_labels(path, "fraud")
+
+
+def test_rows_without_a_label_are_no_anomalies_even_where_0_means_one() -> None:
+    assert parse_labels(pl.Series([0, None, 1]), ["0"]).tolist() == [True, False, False]
+
+
+def test_words_and_numbers_may_be_mixed_but_lists_are_no_labels() -> None:
+    mixed = pl.Series([0, "fraud", None, True], dtype=pl.Object)
+    assert parse_labels(mixed).tolist() == [False, True, False, True]
+    with pytest.raises(ConfigError, match="--label: column 'y' holds lists or objects"):
+        parse_labels(pl.Series("y", [[1], [2]]))
+
+
+def test_labels_of_no_row_are_found_in_any_spelling() -> None:
+    assert labels_of_no_row(pl.Series([0.0, 1.0]), ["1", "2", " 3 "]) == ("2", " 3 ")
 
 
 def test_rows_without_a_label_are_told_from_the_others() -> None:

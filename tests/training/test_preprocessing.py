@@ -92,11 +92,25 @@ def test_numbers_at_the_ends_of_float64_can_be_fitted() -> None:
     assert column.sd == pytest.approx(1e308 * np.sqrt(2 / 3))
 
 
-@pytest.mark.parametrize("extremes", [[1e300], [-1e300, 1e300], [-99999.0]])
-@pytest.mark.parametrize("shift", [0.0, 100.0])
-def test_numbers_out_of_all_proportion_do_not_set_the_scale(extremes: list[float], shift: float) -> None:
-    usual: list[float | None] = np.random.default_rng(0).normal(shift, 1, 300).tolist()
-    column, expected = numeric([*extremes, *usual]), numeric(usual)
+@pytest.mark.parametrize(
+    ("usual", "extremes"),
+    [
+        ((0, 1), [1e300]),
+        ((0, 1), [-1e300, 1e300]),
+        ((100, 1), [-99999.0]),
+        ((101_325, 100), [1e9]),
+        ((0.505, 0.002), [999_999.0]),
+        ((1.7e9, 3e6), [0.0]),
+    ],
+)
+@pytest.mark.parametrize("scaling", ["log_zscore", "zscore"])
+def test_numbers_out_of_all_proportion_do_not_set_the_scale(
+    usual: tuple[float, float], extremes: list[float], scaling: Scaling
+) -> None:
+    values: list[float | None] = np.random.default_rng(0).normal(*usual, 1000).tolist()
+    if scaling == "zscore" and extremes == [0.0]:
+        extremes = [-1e13]
+    column, expected = numeric([*extremes, *values], scaling), numeric(values, scaling)
     assert (column.log, column.mean, column.sd) == (
         expected.log,
         pytest.approx(expected.mean),
@@ -106,9 +120,13 @@ def test_numbers_out_of_all_proportion_do_not_set_the_scale(extremes: list[float
 
 def test_a_large_number_among_magnitudes_sets_the_scale() -> None:
     values: list[float | None] = np.random.default_rng(0).lognormal(4, 2, 300).tolist()
-    column = numeric([*values, 1e9])
-    assert column.sd == pytest.approx(np.log1p([*values, 1e9]).std())
-    assert numeric([*values, 1e18]).sd == numeric(values).sd
+    column = numeric([*values, 1e18])
+    assert column.sd == pytest.approx(np.log1p([*values, 1e18]).std())
+
+
+def test_a_value_hundreds_of_widths_out_sets_the_scale() -> None:
+    values: list[float | None] = np.random.default_rng(0).normal(0, 1, 300).tolist()
+    assert numeric([*values, -1000.0]).sd == pytest.approx(np.std([*values, -1000.0]))
 
 
 def test_rare_values_beside_a_constant_one_set_the_scale() -> None:

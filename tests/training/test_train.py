@@ -108,6 +108,20 @@ def test_a_training_on_few_rows_says_that_nothing_will_be_flagged(folder: Path) 
     assert "10,989.0 expected on a million records" in done.stdout  # one in 91
 
 
+def test_names_and_files_are_shown_as_they_are_and_a_mistyped_label_is_named(folder: Path) -> None:
+    rows = pl.read_csv(folder / "labelled.csv").rename({"broken": "is [/b] broken"}).with_columns(speed=1)
+    rows.rename({"speed": "speed [m/s]"}).write_csv(folder / "rows [v1].csv")
+    flags = ["--label", "is [/b] broken", "--anomaly", "true", "--anomaly", "tru", *FLAGS, "--steps", "50"]
+    done = ganwatch(folder, "train", "--data", "rows [v1].csv", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "2000 rows from rows [v1].csv\n" in done.stdout
+    assert "columns the schema does not name: speed [m/s]\n" in done.stdout
+    assert "--anomaly: no row is labelled 'tru'; the labels are 'false' (1900 rows), 'true' (100 rows)\n" in done.stdout
+    assert "labels     100 of 2000 rows are anomalies" in done.stdout
+    written = ganwatch(folder, "init", "--from", "rows [v1].csv", "--out", "new [1].toml").stdout
+    assert "ganwatch train --schema 'new [1].toml' --data 'rows [v1].csv'\n" in written
+
+
 def test_rows_without_a_label_do_not_count_in_an_evaluation(folder: Path) -> None:
     ganwatch(folder, "train", "--data", "normal.csv", *FLAGS, "--steps", "50")
     known = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.col("broken"))

@@ -4,8 +4,8 @@ A detector adds its networks, its training steps and the terms of its score:
 
     score(x) = mean over members of Σ_k share_k · term_k(x) / c_k, higher is more anomalous
 
-The residual of each column is divided by u, its root mean square; c_k is the mean of a term, or more where that is little
-else than rounding. Both are measured on rows held out of training (or on training rows; or left at 1).
+The residual of each column is divided by u, its root mean square; c_k is the mean of a term, times a factor that is the same for
+all and 1 unless rounding asks for more. They are measured on rows held out of training (or on training rows; or left at 1).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _VALUES_AT_ONCE = 2**23
 _SMALLEST_UNIT = 1e-3
 _SMALLEST_EXPLAINED_UNIT = 0.01
 # Rounding moves a term by no more than so much of its unit in 99 of 100 rows: a fifth of what golden records may be off on another
-# processor. A network that reproduces simple rows to the last digits would else have its rounding for a score.
+# processor. A network that reproduces simple rows to the last digits leaves terms that are differences of almost equal numbers.
 _LARGEST_ROUNDING = 2e-5
 _ROUNDED_ROWS, _ROUNDED_SHARE = 1_000, 0.99
 _LAST_PLACE = np.float32(2**-23)
@@ -223,11 +223,16 @@ class NetworkDetector(ABC):
         """Sets the units of the score from rows float32 (n, n_features)."""
         if self.options.score_units == "raw":
             return
-        for member in self.members:
-            self._calibrate_member(member, X)
+        factor = max(self._calibrate_member(member, X) for member in self.members)
+        for unit in (unit for member in self.members for unit in member.units.terms):
+            unit.assign(unit * factor)
 
-    def _calibrate_member(self, member: Member, X: NDArray[np.float32]) -> None:
-        """The units of the columns first: the terms are measured in them."""
+    def _calibrate_member(self, member: Member, X: NDArray[np.float32]) -> float:
+        """Sets the units of the columns, then those of the terms, which are measured in these.
+
+        Returns:
+            How many times as large those of the terms have to be for rounding to be small in them; at least 1.
+        """
 
         def measure_squares(rows: tf.Tensor) -> tf.Tensor:
             return tf.reduce_mean(tf.square(rows - self.measure_terms(member, rows).x_hat), axis=0)
@@ -239,9 +244,11 @@ class NetworkDetector(ABC):
         squares = self._mean_over_parts(measure_squares, X)
         member.units.residual.assign(tf.maximum(tf.sqrt(self.backbone.pool(squares)), _SMALLEST_UNIT))
         means = self._mean_over_parts(measure_parts, X).numpy()
-        least = self._measure_rounding(member, next(self._parts(X[:_ROUNDED_ROWS]))) / _LARGEST_ROUNDING
-        for unit, value in zip(member.units.terms, np.maximum(means, least), strict=True):
-            unit.assign(value if value > 0 else 1.0)
+        units = np.where(means == 0, np.float32(1.0), means)
+        for unit, value in zip(member.units.terms, units, strict=True):
+            unit.assign(value)
+        rounding = self._measure_rounding(member, next(self._parts(X[:_ROUNDED_ROWS])))
+        return float(np.nanmax(rounding / units / _LARGEST_ROUNDING, initial=1.0))
 
     def _measure_rounding(self, member: Member, X: tf.Tensor) -> NDArray[np.float32]:
         """How far each term moves, float32 (n_terms,), when the values of X do by one unit in the last place."""

@@ -135,7 +135,8 @@ def score_step(step: Step, X_train: NDArray[np.float32], X_test: NDArray[np.floa
     kind = EfficientGAN if step.has_adversary else ReconstructionOnly
     detector = kind(X_train.shape[1], EfficientGANOptions(**step.changes), seed)
     detector.fit(X_train)
-    return np.nan_to_num(detector.score_rows(X_test), nan=np.inf, posinf=np.finfo(np.float32).max)
+    highest = np.finfo(np.float32).max
+    return np.nan_to_num(detector.score_rows(X_test), nan=highest, posinf=highest)
 
 
 def whiten(
