@@ -355,6 +355,6 @@ def _without_secret(problem: object) -> dict[str, object]:
 def _name_origin(sentence: str, problem: object, origin: Mapping[str, str]) -> str:
     """Says which file, variable or flag a complaint is about."""
     loc = dict(problem)["loc"]  # type: ignore[call-overload]
-    named = [str(loc[0])] if loc else [key for key in origin if re.search(rf"\b{key}\b", sentence)]
-    sources = ", ".join(origin[key] for key in named if key in origin)
+    named = [str(loc[0])] if loc else [word for word in re.findall(r"\w+", sentence) if word in origin]
+    sources = ", ".join(dict.fromkeys(origin[key] for key in named if key in origin))
     return f"{sentence} (from {sources})" if sources else sentence
