@@ -188,8 +188,13 @@ def _table(scores: FileScores) -> Table:
 def _reason(attribution: Attribution) -> str:
     """A feature's part in the score; a level that was doubted and yet the likeliest is not set against itself."""
     name, value, expected = attribution.feature, attribution.value, attribution.expected
-    instead = "" if value == expected else f" ({expected})"
-    return f"{name} {value}{instead} {attribution.share:.0%}"
+    instead = "" if value == expected else f" ({_brief(expected)})"
+    return f"{name} {_brief(value)}{instead} {attribution.share:.0%}"
+
+
+def _brief(value: object) -> str:
+    """A value as people read it; programs get all digits by `--json`."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def write_scores(frame: pl.DataFrame, out: Path) -> None:

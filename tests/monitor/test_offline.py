@@ -238,14 +238,14 @@ def test_rows_of_the_same_score_are_told_apart_by_their_raw_score(settings: Sett
     assert list(found.top) == sorted(range(4), key=lambda row: (-score[row], -raw_score[row]))
 
 
-def test_the_table_does_not_set_a_value_against_itself(
+def test_the_table_shows_short_numbers_and_sets_no_value_against_itself(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     found = score_file(written(tmp_path / "readings.csv"), settings)
-    reasons = [Attribution("mode", "idle", "idle", 0.6), Attribution("load", 3.0, 1.5, 0.4)]
+    reasons = [Attribution("mode", "idle", "idle", 0.6), Attribution("load", 2.0 / 3, 1e9, 0.4)]
     print_scores(replace(found, top={0: reasons}), out=None, as_json=False)
-    assert "mode idle 60%; load 3.0 (1.5) 40%" in capsys.readouterr().out
+    assert "mode idle 60%; load 0.666667 (1e+09) 40%" in capsys.readouterr().out
 
 
 def test_a_file_that_does_not_fit_is_a_configuration_error(settings: Settings, tmp_path: Path) -> None:
