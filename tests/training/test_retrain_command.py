@@ -40,6 +40,14 @@ def ganwatch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def end_in_training(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Sends a signal once steps are made, and waits for the end."""
+    assert process.stderr is not None
+    next(line for line in process.stderr if "training step" in line)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+
+
 def test_the_champion_s_configuration_is_trained_on_new_rows_and_promoted(folder: Path) -> None:
     process = ganwatch(folder, "--data", "new.csv", *RATE, "--json")
     out, err = process.communicate(timeout=240)
@@ -92,12 +100,7 @@ def test_a_resident_trainer_retrains_until_it_is_told_to_stop(folder: Path) -> N
 
 def test_killed_in_the_midst_of_training_it_harms_nothing(folder: Path) -> None:
     process = ganwatch(folder, "--data", "new.csv", *RATE, "--lease", "2s")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "training step" in line:
-            process.kill()
-            break
-    process.communicate(timeout=30)
+    end_in_training(process, signal.SIGKILL)
     registry = Registry(str(folder / "registry"))
     assert len(registry.versions("machines")) == 1
     time.sleep(2)
@@ -109,12 +112,7 @@ def test_killed_in_the_midst_of_training_it_harms_nothing(folder: Path) -> None:
 
 def test_told_to_stop_it_gives_the_lease_back(folder: Path) -> None:
     process = ganwatch(folder, "--data", "new.csv", *RATE)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "training step" in line:
-            process.terminate()
-            break
-    process.communicate(timeout=30)
+    end_in_training(process, signal.SIGTERM)
     assert process.returncode == 143
     registry = Registry(str(folder / "registry"))
     assert len(registry.versions("machines")) == 1
