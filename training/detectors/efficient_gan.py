@@ -18,7 +18,7 @@ An encoder E, a generator G and a discriminator D learn together (BiGAN): D tell
 
 The preset `paper` has s = 0 and u = c1 = c2 = 1. The preset `default` is "EfficientGAN + consistency + prototypes": E and
 G also learn to invert each other, u is the root mean square of each column's residual over training rows, c1, c2 and c3
-are the means of the terms there.
+are the means of the terms there (times a common factor where rounding asks for one, see `network_detector`).
 
 With masking (an option of our own, after masked-feature modelling) E sees rows with some columns hidden, together with
 the mask m, and the residual of a hidden column is that of a value which the network had to tell from the others.
