@@ -23,8 +23,8 @@ SOFT_CLIP = 10.0
 LOG_ABOVE = 20.0
 # A number farther outside of the middle 98 % of its column than so many times their width is a placeholder, an overflow or an error
 # of units. It does not count for the scale, which it would set by itself: all others would become one value. True values lie up to
-# some hundred widths out (network flows, machine metrics), so that a placeholder such as -999 passes for one.
-_REACH = 1000.0
+# some hundred widths out (network flows, machine metrics), so that a placeholder such as -999 passes for one; logarithms do not.
+_REACH, _REACH_OF_LOGARITHMS = 1000.0, 30.0
 # Enough to say how features are distributed, which needs the whole X in memory.
 _REFERENCE_ROWS = 50_000
 
@@ -112,13 +112,14 @@ def is_in_proportion(values: np.ndarray, scaling: Scaling) -> NDArray[np.bool_]:
     Returns:
         bool (n_present,).
     """
-    scaled = np.log1p(values) if _takes_logarithm(values, scaling) else values
+    log = _takes_logarithm(values, scaling)
+    scaled = np.log1p(values) if log else values
     low = np.quantile(scaled, 0.01, method="higher")
     high = np.quantile(scaled, 0.99, method="lower")
     if scaling == "none" or low >= high:  # of one value and rare others these are all that the column has to say
         return np.ones(len(values), dtype=bool)
     with np.errstate(over="ignore"):
-        reach = _REACH * (high - low)
+        reach = (_REACH_OF_LOGARITHMS if log else _REACH) * (high - low)
         inside: NDArray[np.bool_] = (scaled >= low - reach) & (scaled <= high + reach)
     return inside
 

@@ -118,10 +118,11 @@ def test_numbers_out_of_all_proportion_do_not_set_the_scale(
     )
 
 
-def test_a_large_number_among_magnitudes_sets_the_scale() -> None:
+def test_a_large_number_among_magnitudes_sets_the_scale_and_an_absurd_one_does_not() -> None:
     values: list[float | None] = np.random.default_rng(0).lognormal(4, 2, 300).tolist()
     column = numeric([*values, 1e18])
     assert column.sd == pytest.approx(np.log1p([*values, 1e18]).std())
+    assert numeric([*values, 1e300]).sd == pytest.approx(numeric(values).sd)
 
 
 def test_a_value_hundreds_of_widths_out_sets_the_scale() -> None:
