@@ -25,7 +25,8 @@ class Stream:
     group: str
 
     def settings(self, **changes: object) -> dict[str, object]:
-        """Settings of a daemon on this stream."""
+        """Settings of a daemon on this stream; one in a hundred is flagged, unless a threshold says what is."""
+        rule = {} if "threshold" in changes else {"target_alert_rate": 0.01}
         return {
             "bootstrap_servers": self.kafka.bootstrap,
             "features_topic": self.features,
@@ -33,9 +34,10 @@ class Stream:
             "dead_letters_topic": self.dead_letters,
             "group_id": self.group,
             "session_timeout_s": 6,
-            "target_alert_rate": 0.01,
             "log_format": "json",
-        } | changes
+            **rule,
+            **changes,
+        }
 
     def daemon(self, **changes: object) -> Daemon:
         """A daemon on this stream, not started."""

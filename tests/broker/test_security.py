@@ -229,4 +229,5 @@ def test_an_incomplete_login_names_what_is_absent(secured: Secured, stream: Stre
     settings = {name: value for name, value in secured.sasl("PLAIN").items() if name != "sasl_username"}
     code, line = refused(stream, settings)
     assert code == 2
-    assert line == "ganwatch: settings: security_protocol SASL_SSL needs sasl_username"
+    missing = "security_protocol SASL_SSL needs sasl_username (from command line: security_protocol)"
+    assert line == f"ganwatch: settings: {missing}"
