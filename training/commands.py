@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from monitor.settings import Settings
     from training.history import History
-    from training.odd_features import OddFeatures
     from training.train import TrainedModel
 
 AnomalyOption = Annotated[
@@ -199,17 +198,18 @@ def _parse_options(assignments: list[str] | None) -> dict[str, Any]:
 
 
 def _as_json(trained: TrainedModel) -> dict[str, Any]:
+    data = trained.manifest.data
     return {
         "model": trained.manifest.model,
         "version": trained.version,
-        "data": trained.manifest.data,
+        "data": data,
         "metrics": trained.manifest.metrics,
         "configuration": trained.manifest.configuration,
         "ignored_columns": list(trained.ignored),
         "absent_fields": list(trained.absent),
-        "constant_features": list(trained.odd.constant),
-        "missing_features": list(trained.odd.missing),
-        "extreme_features": trained.odd.extreme,
+        "constant_features": data["constant_features"],
+        "missing_features": data["missing_features"],
+        "extreme_features": data["extreme_features"],
         "rows_per_day": trained.rows_per_day,
     }
 
@@ -233,7 +233,7 @@ def _print_summary(console: Console, trained: TrainedModel, settings: Settings, 
         console.print(f"ignored    columns the schema does not name: {', '.join(trained.ignored)}")
     if trained.absent:
         console.print(f"absent     {', '.join(trained.absent)}: named in features.toml beside the features, in no row")
-    _print_odd_features(console, trained.odd)
+    _print_odd_features(console, data)
     console.print(
         f"training   {metrics['steps']} steps in {metrics['train_seconds']} s, kept step {metrics['best_step']}"
     )
@@ -265,16 +265,18 @@ def _next_command(settings: Settings) -> str:
     return " ".join(["ganwatch run", *(f"{flag} {shlex.quote(value)}" for flag, value in given.items() if value)])
 
 
-def _print_odd_features(console: Console, odd: OddFeatures) -> None:
-    if odd.missing:
-        missing = ", ".join(odd.missing)
+def _print_odd_features(console: Console, data: dict[str, Any]) -> None:
+    if data["missing_features"]:
+        missing = ", ".join(data["missing_features"])
         console.print(
             f"missing    {missing}: in every row; take it out of features.toml, or train on rows that have it"
         )
-    if odd.constant:
-        console.print(f"constant   {', '.join(odd.constant)}: one value only; any other one will stand out")
-    if odd.extreme:
-        extreme = ", ".join(f"{name} ({value:g})" for name, value in odd.extreme.items())
+    if data["constant_features"]:
+        console.print(
+            f"constant   {', '.join(data['constant_features'])}: one value only; any other one will stand out"
+        )
+    if data["extreme_features"]:
+        extreme = ", ".join(f"{name} ({value:g})" for name, value in data["extreme_features"].items())
         console.print(
             f"extreme    {extreme}: out of all proportion to the other rows, and not counted by the scaling; if it stands for a "
             "missing value, leave the field out of such rows"

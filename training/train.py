@@ -30,7 +30,7 @@ from training.calibrate import fit_calibration, score_frame
 from training.detectors import find_detector
 from training.export import export_scorer, verify_export
 from training.history import History
-from training.odd_features import OddFeatures, find_odd_features
+from training.odd_features import find_odd_features
 from training.preprocessing import fit_preprocessor, value_cells
 from training.retrain_steps import Step
 from training.split import Split, split_rows
@@ -71,7 +71,6 @@ class TrainedModel:
         rows_per_day: of the stream, from its times; None where unknown.
         ignored: columns of the data that the schema does not name.
         absent: fields beside the features that the schema names, and the data lack.
-        odd: features to know of.
     """
 
     bundle: Bundle
@@ -80,7 +79,6 @@ class TrainedModel:
     rows_per_day: float | None
     ignored: tuple[str, ...]
     absent: tuple[str, ...]
-    odd: OddFeatures
 
     @property
     def version(self) -> str:
@@ -176,7 +174,6 @@ def train_model(
         rows_per_day=rows_per_day(history.times),
         ignored=history.ignored,
         absent=history.absent,
-        odd=odd,
     )
 
 
