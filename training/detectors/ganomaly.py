@@ -15,9 +15,12 @@ from reproductions. An anomaly's two codes differ.
     A(x)              = mean |z - ẑ| (equation 5) or mean (z - ẑ)² (the authors' code)           (section 3.3)
     score(x)          = weight * distance((x - x̂) / u) / c1 + (1 - weight) * A(x) / c2
 
-The preset `paper` scores with A alone. With `encoder="generator"` the score codes twice with E1, while training stays that
-of the paper: E1 trained to agree with itself tells less (mean AUROC of A on seven sets of ADBench 0.835 against 0.857, one
-seed). Nothing here is normalised over a batch, so that a row's score is its own.
+The preset `paper` scores with A alone. Squared distances of codes outweigh the norm of the residual far out, so w is 0.7 for
+images: mean AUROC of four digits of MNIST (3, 4, 5, 7; one seed each, in the training split) against their lookalikes 0.937
+instead of 0.926 at w = 0.5, against all other digits 0.973 instead of 0.972.
+With `encoder="generator"` the score codes twice with E1, while training stays that of the paper: E1 trained to agree with
+itself tells less (mean AUROC of A on seven sets of ADBench 0.835 against 0.857, one seed). Nothing here is normalised over a
+batch, so that a row's score is its own.
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ class GANomalyOptions(MixedLossOptions):
     """Everything that shapes a GANomaly; the values given here are those of the preset `default`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"default": {}, "paper": _PAPER})
-    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({**ADVERSARIAL_IMAGE_DEFAULTS, "similarity": "l2"})
+    image_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {**ADVERSARIAL_IMAGE_DEFAULTS, "similarity": "l2", "weight": 0.7}
+    )
 
     discriminator_learning_rate: Rate = Field(default=2e-4, description="of D")
     adversarial_coefficient: float = Field(default=1.0, ge=0, description="of mean (f(x) - f(x_hat))²")
