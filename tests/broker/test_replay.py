@@ -101,9 +101,8 @@ def test_a_range_of_time_is_replayed_into_a_file(
     stream = new_stream(3)
     fill(stream, 3)
     for terminal in in_terminal(stream, capsys, monkeypatch):
-        settings = {name: value for name, value in stream.settings().items() if name != "target_alert_rate"}
-        terminal.flags = flags_of(settings)
-        arguments = ("replay", "--from", "2026-03-01T12:10:00Z", "--to", "2026-03-01T12:20:00Z", "--threshold", "0")
+        terminal.flags = flags_of(stream.settings(threshold=0))
+        arguments = ("replay", "--from", "2026-03-01T12:10:00Z", "--to", "2026-03-01T12:20:00Z")
         content = terminal.run(*arguments, "--out", "alerts.jsonl", "--json").json
         stamps = sorted(alert["record"]["timestamp"] for alert in lines_of(stream.folder / "alerts.jsonl"))
         assert stamps == [f"2026-03-01T12:{minute}:00.000Z" for minute in range(10, 20)]
